@@ -1,0 +1,1 @@
+"""What edgec compiles for: boards as data, targets as an ordered list of emitters."""
