@@ -1,0 +1,133 @@
+"""The `edgec` command. One file a command in this folder, one line here; a command is imported when it is called.
+
+Adding a command: a file `edgec/cli/<name>.py` that defines `command`, and its line in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+COMMANDS = {
+    "compile": "Compile a model for one or more boards into one signed bundle.",
+    "check": "Say what a board can't run and why, before anything is compiled.",
+    "quantize": "Write a model as int8 QDQ ONNX, for use anywhere.",
+    "inspect": "Show what is in a bundle or an ONNX file.",
+    "verify": "Check a bundle: signature, every byte, and its golden answers.",
+    "diff": "Compare two bundles.",
+    "rebuild": "Replay a bundle's recipe and compare the bytes.",
+    "export": "Write a bundle as an ONNX Runtime model package.",
+    "run": "Run a bundle on one input.",
+    "bench": "Measure a bundle, side by side with the bare engine.",
+    "targets": "List the families of boards.",
+    "boards": "List the boards.",
+    "keys": "Make, list and trust signing keys.",
+    "sign": "Add a signature to a bundle.",
+    "doctor": "Check this machine: tools, engines, versions, keys.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and first lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        return import_module(f"edgec.cli.{cmd_name}").command  # type: ignore[no-any-return]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, 1)
+            hint = f"Did you mean '{near[0]}'?" if near else "See 'edgec --help'."
+            ctx.fail(f"no command '{args[0]}'. {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def project_defaults() -> dict[str, Any]:
+    """The options in `./edgec.toml`, one table a command: the same names as the flags. Empty where there is no file."""
+    from pathlib import Path
+
+    path = Path("edgec.toml")
+    if not path.is_file():
+        return {}
+    import tomllib
+
+    from edgec.errors import BadInputError
+
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise BadInputError("edgec.toml can't be read", str(e), "Mend the line it names.", code="E901") from e
+    for name, table in tables.items():
+        if name not in COMMANDS or not isinstance(table, dict):
+            raise BadInputError(
+                f"edgec.toml: '{name}' is not a command's table",
+                "The file has one table a command, e.g. [compile].",
+                f"Known commands: {', '.join(COMMANDS)}.",
+                code="E901",
+            )
+    return {name: {k.replace("-", "_"): v for k, v in table.items()} for name, table in tables.items()}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="edgec", prog_name="edgec")
+@click.pass_context
+def edgec(ctx: click.Context) -> None:
+    """Trained model and a board in, one signed, measured file out.
+
+    First steps:  edgec compile model.onnx -t rpi5,host -o model.edge   then   edgec run model.edge --input x.npz
+    """
+    ctx.default_map = project_defaults()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: click's usage errors are exit 2, ours say their own; a traceback only with --debug."""
+    arguments = sys.argv[1:] if argv is None else argv
+    from edgec_runtime.errors import Error
+
+    debug, as_json = "--debug" in arguments, "--json" in arguments
+    try:
+        edgec.main(args=arguments, prog_name="edgec", standalone_mode=False)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped: nothing was written", err=True)
+        sys.exit(130)
+    except Error as e:
+        if debug:
+            raise
+        if as_json:
+            import json
+
+            click.echo(json.dumps({"error": e.as_dict()}))
+        click.echo(str(e), err=True)
+        sys.exit(e.exit_code)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as e:
+        if debug:
+            raise
+        click.echo(
+            f"error[E000]: edgec has a bug: {type(e).__name__}: {e}\n"
+            "  why: an error that edgec did not foresee\n  fix: run again with --debug and report the traceback",
+            err=True,
+        )
+        sys.exit(1)
