@@ -1,0 +1,71 @@
+"""What the user asked for: the values that `edgec compile` takes, checked, and as the recipe records them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from edgec.errors import UsageError
+
+Precision = Literal["auto", "float32", "int8"]
+Effort = Literal["plain", "default"]
+Golden = Literal["data", "synthetic", "none"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One compile, as asked. Data and model are not here: they are named by digest in the recipe.
+
+    `max_drop` is the budget's text ("0.5%", "0.5pt", "0.005") or None: then the default of 1 % holds where int8 was
+    not asked for by name, and nothing is refused where it was. `golden` None: real inputs where there is data.
+    """
+
+    boards: tuple[str, ...]
+    precision: Precision = "auto"
+    effort: Effort = "default"
+    max_drop: str | None = None
+    shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
+    exclude: tuple[str, ...] = ()
+    method: Literal["minmax", "histogram"] = "minmax"
+    golden: Golden | None = None
+    name: str | None = None
+    version: str = "0.0.0"
+    sequence: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.boards:
+            raise UsageError("no board was named", "edgec compiles for boards.", "Add -t BOARD; `edgec boards` lists them.")
+        if len(set(self.boards)) != len(self.boards):
+            raise UsageError("a board is named twice", fix="Name each board once.")
+        for value, allowed, flag in (
+            (self.precision, ("auto", "float32", "int8"), "--precision"),
+            (self.effort, ("plain", "default"), "--effort"),
+            (self.method, ("minmax", "histogram"), "--method"),
+            (self.golden, (None, "data", "synthetic", "none"), "--golden"),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{flag} {value} is not known", fix=f"One of: {', '.join(str(a) for a in allowed if a)}.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values only, as recipe.json holds them."""
+        return {
+            "boards": list(self.boards), "precision": self.precision, "effort": self.effort, "max_drop": self.max_drop,
+            "shapes": {k: list(v) for k, v in self.shapes.items()}, "exclude": list(self.exclude), "method": self.method,
+            "golden": self.golden, "name": self.name, "version": self.version, "sequence": self.sequence, "seed": self.seed,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Request:
+        """The inverse of `as_dict`; unknown or missing keys raise UsageError."""
+        try:
+            return cls(
+                **{
+                    **values,
+                    "boards": tuple(values["boards"]),
+                    "exclude": tuple(values["exclude"]),
+                }
+            )
+        except (KeyError, TypeError) as e:
+            raise UsageError("the recipe asks for something this edgec doesn't know", str(e), "Use the edgec that made it.") from e
