@@ -1,0 +1,78 @@
+"""Which precision a board gets: the budget decides, then the measured speed; every decision carries its reason.
+
+Pure functions over measured values, so that a recipe can be replayed without measuring again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.data import Budget
+from edgec.errors import BudgetError
+from edgec.measure.accuracy import Accuracy
+
+DEFAULT_DROP = "1%"
+NOT_SLOWER = 1.0  # int8 must take at most this part of the float payload's time to be kept on a measured board
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The precision that a board's payload has, and why, in a sentence."""
+
+    board: str
+    precision: str
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As recipe.json holds it."""
+        return {"board": self.board, "precision": self.precision, "why": self.why}
+
+
+def within(accuracy: Accuracy | None, max_drop: str | None) -> tuple[bool, str]:
+    """Whether the accuracy keeps the budget, and the comparison in words."""
+    budget = Budget.parse(max_drop or DEFAULT_DROP)
+    if accuracy is None:
+        return False, "accuracy could not be measured"
+    kept = budget.allows(accuracy.float_value, accuracy.value)
+    words = (
+        f"{accuracy.metric} {accuracy.value:.4g} against {accuracy.float_value:.4g} in float (n = {accuracy.n}), "
+        f"{'within' if kept else 'over'} the budget of {max_drop or DEFAULT_DROP}"
+    )
+    return kept, words
+
+
+def decide(
+    board: str,
+    *,
+    precision: str,
+    max_drop: str | None,
+    accuracies: Mapping[str, Accuracy | None],
+    time_ratio: float | None,
+    note: str = "",
+) -> Decision:
+    """Pick `board`'s precision among those built.
+
+    `accuracies`: precision -> accuracy, of those built. `time_ratio`: int8 time over float time, measured on this very
+    board, or None where it can't be measured here. `note`: why int8 could not be built, if it could not.
+    Raises BudgetError where int8 was asked for by name with a budget that it does not keep.
+    """
+    if "int8" not in accuracies:
+        return Decision(board, "float32", note or "float32 was asked for")
+    kept, words = within(accuracies["int8"], max_drop)
+    if precision == "int8":
+        if max_drop is not None and not kept:
+            raise BudgetError(
+                f"int8 does not keep the budget: {words}",
+                "The model loses more in int8 than --max-drop allows.",
+                "Allow more, keep layers in float with --exclude NODE, try --method histogram, or use --precision auto.",
+                code="E301",
+            )
+        return Decision(board, "int8", f"int8 was asked for; {words}")
+    if not kept:
+        return Decision(board, "float32", f"int8 left out: {words}")
+    if time_ratio is not None and time_ratio > NOT_SLOWER:
+        return Decision(board, "float32", f"int8 left out: it takes {time_ratio:.2f} × the time of float32 here; {words}")
+    speed = f"{1 / time_ratio:.2f} × as fast as float32 here" if time_ratio else "speed on this board not measured"
+    return Decision(board, "int8", f"{words}; {speed}")
