@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import onnx_ir as ir
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Built:
     """One payload as an emitter made it: files that go into the bundle and what is needed to use them.
 
     `files` maps a role ("model") to (file name, bytes); `options` are the engine's settings for this board.
+    `engine_version` is the range of engine versions (PEP 440) that can load it, as the manifest has it.
     `memory` is a deterministic estimate in bytes (weights + peak of live activations), never a measurement.
     """
 
