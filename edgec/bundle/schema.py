@@ -1,0 +1,188 @@
+"""The manifest's schema, JSON Schema 2020-12: what a bundle of format 1 may say.
+
+This module is its home, so that an installed edgec has it; `python -m edgec.bundle.schema` prints
+docs/bundle-1.schema.json, and a test holds the two equal. The device's reader checks the same rules in plain
+Python; the schema is for other tools, and for `edgec verify`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from edgec_runtime import dtypes
+from edgec_runtime.bundle.layout import ALIGN, MAX_MEMBERS, MAX_NAME
+from edgec_runtime.bundle.manifest import MAX_INTEGER, MAX_PAYLOADS, MAX_RANK, MAX_TENSORS
+
+from edgec.errors import TrustError
+
+Schema = dict[str, Any]
+
+ID = "https://edgec.dev/schemas/bundle-1.schema.json"
+_TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1024}
+_LABEL: Schema = {"type": "string", "maxLength": 1024}
+_COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
+_MEMBER: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^/\\:][^\\:]*$"}
+
+
+def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": sorted(required),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, "maxItems": MAX_MEMBERS, **more}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+_DEFS: dict[str, Schema] = {
+    "tensor": _object(
+        {
+            "name": _LABEL,
+            "dtype": {"enum": sorted(dtypes.BITS)},
+            "shape": _list({"anyOf": [_COUNT, _TEXT]}, maxItems=MAX_RANK, description="Sizes, or names where free."),
+            "layout": _or_null(_TEXT),
+        }
+    ),
+    "step": {"type": "object", "required": ["op"], "properties": {"op": _TEXT}},
+    "member": _object(
+        {
+            "name": _MEMBER,
+            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "size": {**_COUNT, "description": "Bytes."},
+            "offset": {**_COUNT, "multipleOf": ALIGN, "description": "Bytes from the base of the member data."},
+        }
+    ),
+    "accuracy": _object(
+        {"metric": _TEXT, "value": {"type": "number"}, "float_value": {"type": "number"}, "n": _COUNT},
+        {
+            "sqnr_db": {
+                **_or_null({"type": "number"}),
+                "description": "Of the outputs against the float model's, in dB.",
+            }
+        },
+    ),
+    "answers": _object(
+        {
+            "expected": {
+                "enum": ["run", "float_reference"],
+                "description": "The outputs it gave when it ran, or the float model's where it could not run here.",
+            },
+            "file": _MEMBER,
+            "min_sqnr_db": {"type": "number", "description": "Least signal to quantization noise, in dB."},
+        }
+    ),
+    "payload": _object(
+        {
+            "id": _TEXT,
+            "engine": _TEXT,
+            "engine_version": {**_TEXT, "description": "Version range (PEP 440) that can load it."},
+            "proven_with": _or_null(_object({"package": _TEXT, "version": _TEXT})),
+            "files": {
+                "type": "object",
+                "minProperties": 1,
+                "maxProperties": 256,
+                "propertyNames": _TEXT,
+                "additionalProperties": _MEMBER,
+                "description": "Role (model, weights, ...) to member.",
+            },
+            "board": _TEXT,
+            "arch": {**_TEXT, "description": "As platform.machine() says."},
+            "isa": _list(_TEXT, maxItems=256, description="CPU features, as Linux names them in /proc/cpuinfo."),
+            "portable": {"type": "boolean", "description": "Other architectures may take it too."},
+            "native_code": {"type": "boolean", "description": "Never loaded from an untrusted bundle."},
+            "precision": _TEXT,
+            "opset": _or_null(_COUNT),
+            "memory": {**_or_null(_COUNT), "description": "Bytes: weights and the peak of live activations."},
+            "options": {
+                "type": "object",
+                "maxProperties": 256,
+                "propertyNames": _TEXT,
+                "additionalProperties": {"type": ["string", "number", "boolean", "null"], "maxLength": 1024},
+                "description": "The engine's settings for the board.",
+            },
+            "accuracy": _or_null(_ref("accuracy")),
+            "golden": _or_null(_ref("answers")),
+        }
+    ),
+    "golden": _object(
+        {
+            "kind": {"enum": ["data", "synthetic", "none"]},
+            "samples": _COUNT,
+            "inputs": _or_null(_MEMBER),
+            "reference": {**_or_null(_MEMBER), "description": "The float model's outputs."},
+            "seed": _or_null(_COUNT),
+            "notes": _list(_TEXT),
+        }
+    ),
+}
+
+SCHEMA: Schema = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$id": ID,
+    "title": "edgec bundle manifest, format 1",
+    "description": "Canonical JSON (RFC 8785) inside the DSSE envelope manifest.dsse.",
+    **_object(
+        {
+            "format": {"const": 1},
+            "app": _object({"name": _TEXT, "version": _TEXT, "sequence": _COUNT}),
+            "inputs": _list(_ref("tensor"), maxItems=MAX_TENSORS),
+            "outputs": _list(_ref("tensor"), minItems=1, maxItems=MAX_TENSORS),
+            "preprocessing": _list(_ref("step"), maxItems=256),
+            "postprocessing": _list(_ref("step"), maxItems=256),
+            "members": _list(_ref("member"), minItems=1, description="In file order, sorted by name."),
+            "payloads": _list(
+                _ref("payload"), minItems=1, maxItems=MAX_PAYLOADS, description="In order of preference."
+            ),
+            "golden": _ref("golden"),
+            "recipe": _or_null(_MEMBER),
+            "report": _or_null(_MEMBER),
+            "sbom": _or_null(_MEMBER),
+            "compiled_for": _list(_TEXT, description="Boards."),
+            "checked_by": _list(_object({"tool": _TEXT, "version": _TEXT, "what": _TEXT})),
+            "run_on": _list(
+                _object(
+                    {
+                        "machine": _TEXT,
+                        "cpu": _LABEL,
+                        "isa": _list(_TEXT, maxItems=1024),
+                        "engine": _TEXT,
+                        "version": _TEXT,
+                    }
+                )
+            ),
+        }
+    ),
+    "$defs": _DEFS,
+}
+
+
+def check(manifest: Mapping[str, Any]) -> None:
+    """Raise TrustError naming the first place where a manifest does not follow the schema."""
+    import jsonschema  # type: ignore[import-untyped]
+
+    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(dict(manifest))
+    error = jsonschema.exceptions.best_match(errors)
+    if error is not None:
+        raise TrustError(
+            f"The manifest does not follow the schema of format 1 at {error.json_path}",
+            error.message[:300],
+            "It was made by another tool, or by a newer edgec: compile it again.",
+            code="E511",
+        )
+
+
+if __name__ == "__main__":
+    print(json.dumps(SCHEMA, indent=2))
