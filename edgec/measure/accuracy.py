@@ -1,0 +1,96 @@
+"""How good a payload is: run by the device's own engine adapter on the artifact's own bytes.
+
+With evaluation data the user's metric decides; without, agreement with the float model and output SQNR on the
+calibration inputs. The float value is measured on the model as the user gave it, before any pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.data import Evaluation, Score, agreement, sqnr_db
+
+Feed = Mapping[str, NDArray[Any]]
+Run = Callable[[Feed], list[NDArray[Any]]]
+SAMPLES = 64  # inputs on which agreement is taken where there is no evaluation data
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """`value` and `float_value` of `metric` over `n` samples; `sqnr` in dB over the calibration inputs, or None."""
+
+    metric: str
+    value: float
+    float_value: float
+    n: int
+    sqnr: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+        return {"metric": self.metric, "value": self.value, "float_value": self.float_value, "n": self.n, "sqnr_db": self.sqnr}
+
+
+def original(model: bytes | Path) -> Run:
+    """The float model as the user gave it, through plain onnxruntime."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), settings, providers=["CPUExecutionProvider"]
+    )
+    return lambda feed: session.run(None, dict(feed))  # type: ignore[no-any-return]
+
+
+class Yardstick:
+    """The float model's answers, taken once; `measure` holds any number of payloads against them."""
+
+    def __init__(self, reference: Run, evaluation: Evaluation | None, inputs: Sequence[Feed]) -> None:
+        self.reference, self.evaluation, self.inputs = reference, evaluation, list(inputs)[:SAMPLES]
+        self._score: Score | None = None
+        self._outputs: list[list[NDArray[Any]]] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything to measure with."""
+        return self.evaluation is not None or bool(self.inputs)
+
+    @property
+    def outputs(self) -> list[list[NDArray[Any]]]:
+        """The float model's outputs for `inputs`."""
+        if self._outputs is None:
+            self._outputs = [self.reference(feed) for feed in self.inputs]
+        return self._outputs
+
+    def measure(self, run: Run) -> Accuracy | None:
+        """Accuracy of `run`; None where there is neither evaluation data nor an input."""
+        outputs = [run(feed) for feed in self.inputs]
+        sqnr = round(overall_sqnr(self.outputs, outputs), 2) if self.inputs else None
+        if self.evaluation is not None:
+            if self._score is None:
+                self._score = self.evaluation.score(self.reference)
+            score = self.evaluation.score(run)
+            return Accuracy(score.metric, score.value, self._score.value, score.n, sqnr)
+        if self.inputs:
+            score = agreement(self.outputs, outputs)
+            return Accuracy(score.metric, round(score.value, 6), 1.0, score.n, sqnr)
+        return None
+
+
+def overall_sqnr(reference: Iterable[Sequence[NDArray[Any]]], test: Iterable[Sequence[NDArray[Any]]]) -> float:
+    """SQNR in dB over all floating-point outputs of all samples together, capped at 200 dB (identical)."""
+    first, second = [], []
+    for one, other in zip(reference, test, strict=True):
+        for a, b in zip(one, other, strict=True):
+            if isinstance(a, np.ndarray) and a.dtype.kind == "f":
+                first.append(np.asarray(a, np.float64).ravel())
+                second.append(np.asarray(b, np.float64).ravel())
+    if not first:
+        return 200.0
+    return float(min(200.0, sqnr_db(np.concatenate(first), np.concatenate(second))))

@@ -1,0 +1,72 @@
+"""What the compile is held against: the user's data, and the few inputs that check passes and become golden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec import data
+from edgec.bundle import golden
+from edgec.errors import UsageError
+from edgec.frontends import Imported
+from edgec.measure.accuracy import SAMPLES
+from edgec.request import Request
+
+Feed = Mapping[str, NDArray[Any]]
+CHECKED = 2  # inputs on which the outputs are compared after the passes
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """`samples` are real calibration inputs (none without data); `checks` are real or synthetic, `kind` says which."""
+
+    calibration: data.Dataset | None
+    evaluation: data.Evaluation | None
+    samples: tuple[Feed, ...]
+    checks: tuple[Feed, ...]
+    kind: str
+
+    def record(self) -> dict[str, Any]:
+        """For the recipe: digests and words, never the data and never a path to run."""
+        made: dict[str, Any] = {}
+        if self.calibration is not None:
+            made["calibration"] = {"sha256": self.calibration.digest, "samples": len(self.calibration)}
+        if self.evaluation is not None:
+            made["evaluation"] = True
+        return made
+
+
+def gather(imported: Imported, request: Request, calib: str | data.Dataset | None, evaluate: str | data.Evaluation | None) -> Inputs:
+    """Open the data that the user named and take the first samples.
+
+    Raises UsageError where int8 or golden inputs are asked for without data, BadInputError for data that can't be used.
+    """
+    if calib is None and request.precision == "int8":
+        raise UsageError(
+            "int8 needs calibration data",
+            "Ranges of the activations are taken from real inputs.",
+            "Add --calib DATA (a few dozen inputs are enough), or leave out --precision int8.",
+            code="E211",
+        )
+    if calib is None and request.golden == "data":
+        raise UsageError("--golden data needs data", fix="Add --calib DATA, or use --golden synthetic.", code="E211")
+    graph_inputs = [v for v in imported.model.graph.inputs if v.name not in imported.model.graph.initializers]
+    dataset = data.load_calibration(calib, graph_inputs) if isinstance(calib, str) else calib
+    evaluation = data.load_evaluation(evaluate) if isinstance(evaluate, str) else evaluate
+    samples = tuple(islice(iter(dataset), SAMPLES)) if dataset is not None else ()
+    if request.golden == "none":
+        return Inputs(dataset, evaluation, samples, samples[:CHECKED], "none")
+    if samples and request.golden != "synthetic":
+        return Inputs(dataset, evaluation, samples, samples[:CHECKED], "data")
+    made = golden.synthetic(graph_inputs, request.seed, CHECKED)
+    return Inputs(dataset, evaluation, samples, tuple(made), "synthetic" if made else "none")
+
+
+def first(dataset: data.Dataset | None) -> dict[str, np.ndarray] | None:
+    """The first sample, or None."""
+    return next(iter(dataset), None) if dataset is not None else None
