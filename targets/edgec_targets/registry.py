@@ -27,13 +27,13 @@ def boards() -> dict[str, Board]:
 def board(name: str) -> Board:
     """The board called `name`, or the one in a user's file where `name` is a path to a `.toml`.
 
-    Raises MissingError (E1010, exit 10) with names near to `name`; BadInputError (E910) for a broken file.
+    Raises MissingError (E1020, exit 10) with names near to `name`; BadInputError (E920) for a broken file.
     """
     if name.endswith(".toml"):
         return boardfile.load(Path(name))
     if "/" not in name and (_BOARDS / f"{name}.toml").is_file():
         return _shipped(name)
-    raise _unknown("board", name, [path.stem for path in _BOARDS.glob("*.toml")], "E1010", "edgec boards")
+    raise _unknown("board", name, [path.stem for path in _BOARDS.glob("*.toml")], "E1020", "edgec boards")
 
 
 def target_names() -> list[str]:
@@ -42,13 +42,13 @@ def target_names() -> list[str]:
 
 
 def target(name: str) -> Target:
-    """The target called `name`. Raises MissingError (E1011) where it is unknown or its package fails to import."""
+    """The target called `name`. Raises MissingError (E1021) where it is unknown or its package fails to import."""
     if name in _BUILT_IN:
         found: Target = import_module(_BUILT_IN[name]).TARGET
         return found
     point = _plugins().get(name)
     if point is None:
-        raise _unknown("target", name, target_names(), "E1011", "edgec targets")
+        raise _unknown("target", name, target_names(), "E1021", "edgec targets")
     try:
         loaded = point.load()
     except Error:
@@ -59,14 +59,14 @@ def target(name: str) -> Target:
             f"target '{name}' of package {package} can't be loaded",
             f"{type(e).__name__}: {e}",
             f"Update or uninstall {package}.",
-            code="E1011",
+            code="E1021",
         ) from e
     if not isinstance(loaded, Target):
         raise MissingError(
             f"target '{name}' is not a Target",
             f"The entry point {point.value} gives a {type(loaded).__name__}.",
             "Report it to the package's author.",
-            code="E1011",
+            code="E1021",
         )
     return loaded
 

@@ -76,8 +76,12 @@ def _written(model: ir.Model, board: Board) -> tuple[bytes, int, list[Problem]]:
     import onnx_ir as ir
 
     from edgec_targets.emitters.onnxruntime import support
-    from edgec_targets.emitters.onnxruntime.write import write
 
+    try:
+        from edgec_targets.emitters.onnxruntime.write import write
+    except ModuleNotFoundError:
+        def write(model):
+            return ir.to_proto(model).SerializeToString(deterministic=True), model.graph.opset_imports[""]
     written, opset = write(model)
     found = support.problems(ir.from_proto(onnx.load_model_from_string(written)))
     return written, opset, found + _releases(written, opset, board)

@@ -12,6 +12,8 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from edgec_runtime.bundle.version import within
+
 
 @functools.cache
 def table() -> dict[str, dict[str, int]]:
@@ -32,16 +34,10 @@ def requirement(opset: int, ir_version: int) -> str | None:
 
 def newest_for(board_range: str) -> dict[str, Any] | None:
     """The newest measured release that a board's range allows: {"release", "opset", "ir"}; None where none is."""
-    from packaging.specifiers import SpecifierSet
-
-    allowed = SpecifierSet(board_range)
-    fitting = [{"release": release, **newest} for release, newest in table().items() if release in allowed]
+    fitting = [{"release": name, **newest} for name, newest in table().items() if within(name, board_range)]
     return fitting[-1] if fitting else None
 
 
 def overlap(board_range: str, needed: str) -> bool:
     """True when some measured release is in both ranges."""
-    from packaging.specifiers import SpecifierSet
-
-    both = SpecifierSet(board_range) & SpecifierSet(needed)
-    return any(release in both for release in table())
+    return any(within(release, board_range) and within(release, needed) for release in table())
