@@ -1,0 +1,23 @@
+"""Where Q/DQ nodes sit: one file an engine, because each engine fuses other patterns into integer operators."""
+
+from __future__ import annotations
+
+from edgec.errors import MissingError
+from edgec.quantize.placement.rules import Rules
+
+
+def rules(engine: str) -> Rules:
+    """The placement rules of an engine.
+
+    Raises:
+        MissingError: there are none for it.
+    """
+    from edgec.quantize.placement import onnxruntime
+
+    known = {"onnxruntime": onnxruntime.RULES}
+    if engine not in known:
+        raise MissingError(f"no Q/DQ placement for engine '{engine}'", "", f"there are: {', '.join(known)}")
+    return known[engine]
+
+
+__all__ = ["Rules", "rules"]

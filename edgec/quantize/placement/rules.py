@@ -1,0 +1,46 @@
+"""What an engine can run in integers, as data: the plan and the insertion of Q/DQ read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgec.quantize.scheme import Assignment
+
+
+def _any_node(node: ir.Node) -> bool:
+    return True
+
+
+def _as_it_is(model: ir.Model, assignment: Assignment) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """An engine's integer operators.
+
+    Attributes:
+        engine: its name.
+        weighted: constant-weight layers with an integer kernel (u8 activations, s8 weights, int32 bias).
+        float_output: those of `weighted` whose integer kernel can also give float: no Q/DQ after them unless an
+            integer consumer wants one.
+        own_scale: operators on integers that requantize: output has its own scale.
+        same_scale: operators that move or select integers: output has the input's scale.
+        absorbed: activations that a saturating Q after the layer replaces.
+        accepts: whether a node of these types, with its attributes, is one that the engine fuses.
+        prepare: rewrites a model in place into the form that the engine fuses, before planning; layer names stay.
+        min_opset: the lowest default-domain opset with the Q/DQ forms used.
+    """
+
+    engine: str
+    weighted: frozenset[str]
+    float_output: frozenset[str]
+    own_scale: frozenset[str]
+    same_scale: frozenset[str]
+    absorbed: frozenset[str]
+    accepts: Callable[[ir.Node], bool] = _any_node
+    prepare: Callable[[ir.Model, Assignment], None] = _as_it_is
+    min_opset: int = 13
