@@ -1,0 +1,86 @@
+"""The ONNX front end: the order of its steps.
+
+read → repair → structure (names, SSA, order, operators, tensors) → external data → shapes given by the user
+→ onnx_ir → functions inlined → constants lifted → checker → opset conversion → shape inference → names → checker
+
+Everything that Python can check is checked before ONNX's C++ sees the file: that code trusts sizes and recursion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from edgec.errors import BadInputError
+from edgec.frontends.imported import Imported
+from edgec.frontends.onnx import convert, external, functions, infer, names, read, repair, structure, user_shapes
+
+
+def load(
+    source: str | Path | bytes | onnx.ModelProto, *, shapes: Mapping[str, Sequence[int | str]] | None = None
+) -> Imported:
+    """See `edgec.frontends.load`."""
+    file = read.read(source)
+    proto = file.proto
+    opset, ir_version = read.default_opset(proto), proto.ir_version
+    notes = repair.repair(proto)
+    notes += structure.check(proto)
+    data_files = external.check(proto, file.folder)
+    sha256, size = read.digest(file, data_files)
+    original = _original(file, shapes, bool(data_files))
+    if shapes:
+        user_shapes.apply(proto, shapes)
+
+    with _naming("the model can't be read"):
+        model = ir.from_proto(proto)
+    with _naming("the model can't be brought into edgec's form"):
+        model.graph.sort()  # stable: a sorted graph stays as it is
+        model, more = functions.inline(model)
+        notes += more
+        if file.folder is not None:
+            ir.external_data.set_base_dir(model.graph, file.folder)
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        notes += names.lone_initializers(model)
+    infer.check(model)
+    if shapes:
+        infer.forget_intermediate(model)
+    infer.infer(model)
+    notes += convert.to_at_least(model, convert.WANTED)
+    notes += names.complete(model)
+    notes += infer.infer(model)
+    infer.check(model)
+    return Imported(model, "onnx", sha256, size, opset, ir_version, tuple(dict.fromkeys(notes)), original)
+
+
+def _original(
+    file: read.Source, shapes: Mapping[str, Sequence[int | str]] | None, has_external: bool
+) -> bytes | Path:
+    """What `Imported.original` says. Made before onnx_ir takes the proto."""
+    if file.path is not None and (has_external or not shapes):
+        return file.path
+    if not shapes and file.data is not None:
+        return file.data
+    proto = onnx.ModelProto()
+    proto.CopyFrom(file.proto)
+    if shapes:
+        user_shapes.apply(proto, shapes)
+    return proto.SerializeToString(deterministic=True)
+
+
+class _naming:
+    """Turns what onnx_ir or onnx raise on a model they can't take into one BadInputError that keeps their words."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BadInputError) or not isinstance(error, Exception):
+            return
+        raise infer.bad(self.what, error) from error

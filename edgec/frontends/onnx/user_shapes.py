@@ -1,0 +1,75 @@
+"""`--shape`: the user fixes dimensions of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import onnx
+
+from edgec.errors import BadInputError
+from edgec.frontends.onnx import tensors
+
+
+def apply(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int | str]]) -> None:
+    """Write `shapes` into the graph's inputs. What follows from it (value_info) is inferred anew by the caller.
+
+    A dimension the model fixes can't be changed; a symbol that two inputs share can't get two sizes.
+
+    Raises:
+        BadInputError: naming the input, and listing all inputs with their shapes.
+    """
+    graph = proto.graph
+    weights = {t.name for t in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+    inputs = {i.name: i for i in graph.input if i.name not in weights}
+    bound: dict[str, tuple[int, str]] = {}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            why = "it is a weight with a value" if name in weights else "there is no such input"
+            raise _error(f"a shape was given for {name!r}: {why}", inputs)
+        kind = inputs[name].type
+        if not kind.HasField("tensor_type"):
+            raise _error(f"the input {name!r} is no tensor and has no shape", inputs)
+        for dim in shape:
+            if isinstance(dim, bool) or not isinstance(dim, int | str) or (isinstance(dim, int) and dim < 0) or dim == "":
+                raise _error(f"the shape given for {name!r} has the dimension {dim!r}", inputs)
+        tensors.elements([d for d in shape if isinstance(d, int)], f"the shape given for {name!r}")
+        _one(name, kind.tensor_type, shape, inputs, bound)
+
+
+def _one(
+    name: str,
+    kind: onnx.TypeProto.Tensor,
+    shape: Sequence[int | str],
+    inputs: Mapping[str, onnx.ValueInfoProto],
+    bound: dict[str, tuple[int, str]],
+) -> None:
+    if not kind.HasField("shape"):
+        kind.shape.SetInParent()
+        for _ in shape:
+            kind.shape.dim.add()
+    if len(kind.shape.dim) != len(shape):
+        raise _error(f"the input {name!r} has {len(kind.shape.dim)} dimensions; {len(shape)} were given", inputs)
+    for axis, (dim, wanted) in enumerate(zip(kind.shape.dim, shape, strict=True)):
+        if dim.HasField("dim_value"):
+            if dim.dim_value != wanted:
+                raise _error(f"dimension {axis} of the input {name!r} is {dim.dim_value} in the model, not {wanted}", inputs)
+        elif isinstance(wanted, str):
+            dim.dim_param = wanted
+        else:
+            symbol = dim.dim_param
+            size, other = bound.setdefault(symbol, (wanted, name)) if symbol else (wanted, name)
+            if size != wanted:
+                raise _error(f"{symbol!r} would be {size} in {other!r} and {wanted} in {name!r}", inputs)
+            dim.dim_value = wanted
+
+
+def _error(what: str, inputs: Mapping[str, onnx.ValueInfoProto]) -> BadInputError:
+    listed = ", ".join(f"{name}={_shape(info)}" for name, info in inputs.items())
+    return BadInputError(what, f"the model's inputs are: {listed or 'none'}", "give --shape name=1,3,224,224", code="E907")
+
+
+def _shape(info: onnx.ValueInfoProto) -> str:
+    kind = info.type.tensor_type
+    if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
+        return "?"
+    return ",".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim) or "scalar"
