@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgec import data, facts, stages
-from edgec.bundle import recipe as recipes
-from edgec.bundle import writer
-from edgec.bundle.keys import Signer
+from securesystemslib.signer import Signer
+
+from edgec import data, facts, frontends
+from edgec.bundle import keys, sbom, writer
+from edgec.bundle.recipe import Recipe
 from edgec.decide import Decision
+from edgec.measure import accuracy
+from edgec.measure.machine import this_machine
 from edgec.progress import Progress, silent
 from edgec.request import Request
+from edgec.stages import boards as find
+from edgec.stages import choose, emit, fuse, golden, inputs, quantize, replay
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Compiled:
 
     path: Path
     identity: str
+    size: int
     manifest: Mapping[str, Any]
     decisions: tuple[Decision, ...]
     report: Mapping[str, Any]
@@ -37,7 +43,7 @@ def compile(
     signer: Signer | None = None,
     check_passes: bool = False,
     progress: Progress = silent,
-    recipe: recipes.Recipe | None = None,
+    recipe: Recipe | None = None,
     **asked: Any,
 ) -> Compiled:
     """Compile a model for boards into one signed bundle at `output`.
@@ -51,7 +57,7 @@ def compile(
         signer: the key to sign with; None signs with this user's development key.
         check_passes: compare the outputs on real inputs after every single pass, not only after the last.
         progress: told of each stage.
-        recipe: replay this recipe's decisions instead of measuring (`edgec rebuild`).
+        recipe: replay this recipe's request and decisions instead of measuring (`edgec rebuild`).
         asked: the fields of `edgec.request.Request` (precision, max_drop, effort, shapes, exclude, golden, name, version …).
 
     Raises:
@@ -59,30 +65,55 @@ def compile(
     """
     names = tuple(boards.split(",")) if isinstance(boards, str) else tuple(boards)
     request = recipe.request if recipe else Request(boards=names, **asked)
-    kinds = stages.boards(request)
+    kinds = find.find(request)
+    machine = this_machine()
     with progress("reading the model", None):
-        imported = stages.source(source, request)
-    inputs = stages.inputs(imported, request, calib, eval)
-    stages.matches(recipe, imported, inputs)
+        imported = frontends.load(source, shapes=request.shapes or None)
+        reference = accuracy.original(imported.original)
+    given = inputs.gather(imported, request, calib, eval, reference)
+    if recipe is not None:
+        replay.check(recipe, imported, given)
     with progress("running the passes", None):
-        fused = stages.fuse(imported, inputs, kinds, check_each=check_passes)
-    quantized = stages.quantize(fused, inputs, request, recipe, progress)
-    candidates = stages.emit(fused, quantized, kinds, request, recipe)
-    measured = stages.measure(candidates, imported, inputs, request, recipe, progress)
-    decisions = stages.decide(measured, kinds, request, recipe)
+        fused = fuse.fuse(imported, given, kinds, check_each=check_passes)
+    wanted, note = choose.wanted(request, given, recipe)
+    candidates: dict[str, list[emit.Candidate]] = {}
+    quantized: dict[Any, quantize.Quantized] = {}
+    for kind in kinds:
+        passes = kind.target.passes
+        models = {"float32": fused[passes].model}
+        if "int8" in wanted:
+            if passes not in quantized:
+                quantized[passes] = quantize.run(fused[passes].model, given, request, progress)
+            if quantized[passes].model is None:
+                note = "no layer of this model can be int8"
+            else:
+                models["int8"] = quantized[passes].model
+        with progress(f"emitting for {kind.board.name}", None):
+            candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
+    yardstick = accuracy.Yardstick(reference, given.evaluation, given.samples)
+    measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
+    decisions = choose.choose(candidates, measured, kinds, request, recipe, note)
+    payloads = choose.payloads(candidates, decisions)
+    first = fused[kinds[0].target.passes]
     with progress("taking the golden answers", None):
-        payloads = stages.chosen(candidates, measured, decisions)
-        golden = stages.golden(payloads, imported, inputs, request)
-    made = recipes.Recipe(
+        outputs = [str(v.name) for v in first.model.graph.outputs]
+        vectors = golden.take(payloads, reference, outputs, given, machine, request.seed)
+    report = facts.report(imported, first, quantized.get(kinds[0].target.passes), choose.accuracies(payloads, measured), decisions)
+    manifest, files = facts.manifest(request, imported, first.model, payloads, measured.accuracy, vectors, machine)
+    made = Recipe(
         request=request,
+        source={"format": imported.format, "sha256": imported.sha256, "bytes": imported.size},
+        data=given.record(),
         decisions=tuple(d.as_dict() for d in decisions),
         measured=measured.as_dict(),
-        source=stages.source_record(imported),
-        data=inputs.record(),
         tools=facts.tools(),
     )
-    report = facts.report(imported, fused, quantized, measured, decisions)
-    manifest, files = facts.manifest(request, imported, payloads, golden, made, report)
+    files |= {facts.RECIPE: made.to_json(), facts.REPORT: facts.canonical(report)}
+    files[facts.SBOM] = sbom.make(
+        manifest["app"]["name"], request.version, facts.hashes(files), source_sha256=imported.sha256,
+        tools=[sbom.Library(n, v) for n, v in facts.tools().items() if n != "python"],
+        engines=[sbom.Library(p["proven_with"]["package"], p["proven_with"]["version"]) for p in manifest["payloads"]],
+    )  # fmt: skip
     with progress("writing and verifying the bundle", None):
-        identity, manifest = writer.write(Path(output), manifest, files, [signer or stages.development_signer()])
-    return Compiled(Path(output), identity, manifest, decisions, report)
+        written = writer.write(output, manifest, files, [signer or keys.development_key()])
+    return Compiled(Path(output), written.identity, written.size, written.manifest, tuple(decisions), report)

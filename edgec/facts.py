@@ -5,15 +5,29 @@ No clock and no randomness here: the same stages give the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
+from edgec.bundle.envelope import canonical
+
 if TYPE_CHECKING:
+    from edgec.decide import Decision
+    from edgec.frontends import Imported
+    from edgec.measure.accuracy import Accuracy
+    from edgec.measure.machine import Machine
     from edgec.passes import Applied
+    from edgec.request import Request
+    from edgec.stages.emit import Candidate
+    from edgec.stages.fuse import Fused
+    from edgec.stages.golden import Vectors
+    from edgec.stages.quantize import Quantized
+    from edgec_targets.types import Built
 
 TOOLS = ("edgec", "edgec-runtime", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
 
@@ -71,3 +85,112 @@ def passes(applied: Sequence[Applied]) -> list[dict[str, Any]]:
 def drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without the keys whose value is None."""
     return {k: v for k, v in values.items() if v is not None}
+
+
+def report(
+    imported: Imported, fused: Fused, quantized: Quantized | None, accuracy: Mapping[str, Any], decisions: Sequence[Decision]
+) -> dict[str, Any]:
+    """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host."""
+    return {
+        "format": 1,
+        "source": {
+            "format": imported.format, "sha256": imported.sha256, "bytes": imported.size,
+            "opset": imported.opset, "ir_version": imported.ir_version, "notes": list(imported.notes),
+        },
+        "operators": {"before": fused.before, "after": fused.after},
+        "passes": passes(fused.applied),
+        "outputs_compared_on": fused.checked,
+        "quantization": dict(quantized.report) if quantized else None,
+        "accuracy": dict(accuracy),
+        "decisions": [d.as_dict() for d in decisions],
+    }  # fmt: skip
+
+
+def manifest(
+    request: Request,
+    imported: Imported,
+    model: ir.Model,
+    payloads: Mapping[str, Candidate],
+    accuracy: Mapping[str, Accuracy | None],
+    vectors: Vectors,
+    machine: Machine,
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The manifest without its members, and the payload and golden files. `payloads` are in order of preference."""
+    inputs, outputs = ports(model)
+    files: dict[str, bytes] = {}
+    entries = []
+    engine = {c.built.engine: version(c.built.engine) for c in payloads.values()}
+    for name, candidate in payloads.items():
+        built, board = candidate.built, candidate.kind.board
+        measured = accuracy.get(candidate.digest)
+        entries.append(
+            {
+                "id": name,
+                "engine": built.engine,
+                "engine_version": built.engine_version,
+                "proven_with": {"package": built.engine, "version": engine[built.engine]},
+                "files": {role: _member(files, built, role, board.name) for role in built.files},
+                "board": board.name,
+                "arch": board.arch,
+                "isa": list(built.isa),
+                "portable": built.portable,
+                "native_code": built.native_code,
+                "precision": built.precision,
+                "opset": built.opset,
+                "memory": built.memory,
+                "options": dict(built.options),
+                "accuracy": drop_none(measured.as_dict()) if measured else None,
+                "golden": vectors.entries[name],
+            }
+        )
+    tools_used = [f"{n} {v}" for n, v in sorted(engine.items())]
+    ran = any(vectors.entries.values()) or any(accuracy.values())
+    made = {
+        "format": 1,
+        "app": {"name": request.name or app_name(imported), "version": request.version, "sequence": request.sequence},
+        "inputs": inputs,
+        "outputs": outputs,
+        "preprocessing": [],
+        "postprocessing": [],
+        "payloads": entries,
+        "golden": vectors.golden.section(),
+        "recipe": RECIPE,
+        "report": REPORT,
+        "sbom": SBOM,
+        "compiled_for": list(request.boards),
+        "checked_by": [
+            {"tool": name, "version": v, "what": "every payload was loaded by this engine on the machine that compiled it"}
+            for name, v in sorted(engine.items())
+        ],
+        "run_on": [
+            {"machine": machine.arch, "cpu": machine.cpu, "isa": list(machine.isa), "engine": n, "version": v}
+            for n, v in sorted(engine.items())
+        ]
+        if ran and tools_used
+        else [],
+    }
+    return made, {**files, **vectors.golden.files(), **vectors.files}
+
+
+def hashes(files: Mapping[str, bytes]) -> dict[str, str]:
+    """SHA-256 (hex) of the payloads' files, for the bill of materials."""
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items() if name.startswith("payloads/")}
+
+
+RECIPE, REPORT, SBOM = "recipe.json", "report.json", "sbom.cdx.json"
+
+
+def _member(files: dict[str, bytes], built: Built, role: str, board: str) -> str:
+    """The member that holds this file: shared where the bytes are the same, named after the board where they differ."""
+    name, content = built.files[role]
+    stem, dot, ending = name.rpartition(".")
+    for candidate in (f"{stem}.{built.precision}{dot}{ending}", f"{stem}.{built.precision}.{board}{dot}{ending}"):
+        member = f"payloads/{built.engine}/{candidate}"
+        if files.setdefault(member, content) == content:
+            return member
+    raise AssertionError("two payloads of one board have the same precision")
+
+
+def app_name(imported: Imported) -> str:
+    """A name for the app where the user gave none: the source file's."""
+    return imported.original.stem if isinstance(imported.original, Path) else "model"

@@ -30,6 +30,32 @@ class Measured:
         return {"time_ratio": dict(self.time_ratio)}
 
 
+def wanted(request: Request, inputs: Inputs, recipe: Recipe | None) -> tuple[list[str], str]:
+    """The precisions to build, and why int8 is not among them where it isn't."""
+    if recipe is not None:
+        return sorted({str(d["precision"]) for d in recipe.decisions}), ""
+    if request.precision != "auto":
+        return [request.precision], ""
+    if inputs.calibration is None:
+        return ["float32"], "there is no calibration data"
+    return ["float32", "int8"], ""
+
+
+def payloads(candidates: Mapping[str, Sequence[Candidate]], decisions: Sequence[decide.Decision]) -> dict[str, Candidate]:
+    """What ships, by payload id, in the order of the boards as they were asked for."""
+    made = {}
+    for decision in decisions:
+        candidate = next(c for c in candidates[decision.board] if c.precision == decision.precision)
+        made[f"{candidate.built.engine}-{candidate.precision}-{decision.board}"] = candidate
+    return made
+
+
+def accuracies(shipped: Mapping[str, Candidate], measured: Measured) -> dict[str, Any]:
+    """Payload id -> accuracy, for the report."""
+    found = {name: measured.accuracy.get(c.digest) for name, c in shipped.items()}
+    return {name: a.as_dict() if a else None for name, a in found.items()}
+
+
 def measure(
     candidates: Mapping[str, Sequence[Candidate]], yardstick: Yardstick, inputs: Inputs, request: Request, recipe: Recipe | None, progress: Progress
 ) -> Measured:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgec import data
 from edgec.bundle import golden
 from edgec.errors import UsageError
 from edgec.frontends import Imported
-from edgec.measure.accuracy import SAMPLES
+from edgec.measure.accuracy import SAMPLES, Run
 from edgec.request import Request
 
 Feed = Mapping[str, NDArray[Any]]
@@ -41,7 +40,9 @@ class Inputs:
         return made
 
 
-def gather(imported: Imported, request: Request, calib: str | data.Dataset | None, evaluate: str | data.Evaluation | None) -> Inputs:
+def gather(
+    imported: Imported, request: Request, calib: str | data.Dataset | None, evaluate: str | data.Evaluation | None, reference: Run
+) -> Inputs:
     """Open the data that the user named and take the first samples.
 
     Raises UsageError where int8 or golden inputs are asked for without data, BadInputError for data that can't be used.
@@ -63,10 +64,17 @@ def gather(imported: Imported, request: Request, calib: str | data.Dataset | Non
         return Inputs(dataset, evaluation, samples, samples[:CHECKED], "none")
     if samples and request.golden != "synthetic":
         return Inputs(dataset, evaluation, samples, samples[:CHECKED], "data")
-    made = golden.synthetic(graph_inputs, request.seed, CHECKED)
-    return Inputs(dataset, evaluation, samples, tuple(made), "synthetic" if made else "none")
+    made = tuple(golden.synthetic(graph_inputs, request.seed, CHECKED))
+    usable = bool(made) and _runs(reference, made)
+    return Inputs(dataset, evaluation, samples, made if usable else samples[:CHECKED], "synthetic" if usable else "none")
 
 
-def first(dataset: data.Dataset | None) -> dict[str, np.ndarray] | None:
-    """The first sample, or None."""
-    return next(iter(dataset), None) if dataset is not None else None
+def _runs(reference: Run, feeds: tuple[Feed, ...]) -> bool:
+    """Whether the model accepts made-up inputs: indices may be out of range, sizes may not fit together."""
+    try:
+        for feed in feeds:
+            reference(feed)
+    except Exception:  # onnxruntime raises its own kinds; any of them means "not with these inputs"
+        return False
+    return True
+

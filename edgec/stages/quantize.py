@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgec import quantize
+from edgec.errors import UnsupportedError
 from edgec.progress import Progress
 from edgec.request import Request
 from edgec.stages.inputs import Inputs
@@ -18,7 +19,8 @@ from edgec.stages.inputs import Inputs
 class Quantized:
     """The int8 model and what is told of it in the report."""
 
-    model: ir.Model
+    model: ir.Model | None
+    """None where no layer can be int8."""
     report: Mapping[str, Any]
 
 
@@ -38,10 +40,18 @@ def run(model: ir.Model, inputs: Inputs, request: Request, progress: Progress) -
         ranges = quantize.calibrate(model, inputs.calibration, method=request.method, values=needed, progress=advance)
     with progress("placing Q/DQ", None):
         placed = quantize.quantize(model, ranges, assignment, placement="onnxruntime")
+    counted = sum(node.op_type == "QuantizeLinear" for node in placed.graph)
+    if not counted and request.precision == "int8":
+        raise UnsupportedError(
+            "nothing in this model can be int8",
+            "It has no convolution, matrix product or other layer with weights that the engine runs in int8.",
+            "Use --precision float32, or auto.",
+            code="E410",
+        )
     report = {
         "method": ranges.method,
         "samples": ranges.samples,
         "layers": {name: ("int8" if scheme else "float32") for name, scheme in assignment.items()},
         "skipped": dict(ranges.skipped),
     }
-    return Quantized(placed, report)
+    return Quantized(placed if counted else None, report)

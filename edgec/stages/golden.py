@@ -1,0 +1,64 @@
+"""The golden vectors of a bundle: inputs, the float reference, and what each chosen payload answered here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.bundle import golden as room
+from edgec.measure.accuracy import Run, overall_sqnr
+from edgec.measure.engine import executable
+from edgec.measure.machine import Machine
+from edgec.stages.emit import Candidate
+from edgec.stages.inputs import Inputs
+
+MOST = 4  # golden samples; fewer where they don't fit
+# The least SQNR, in dB, between a payload's answers on a device and those it gave here. Float kernels differ in the order
+# of sums: below 60 dB something else is wrong. Two optimisation levels of ONNX Runtime differ by 25.9 dB on the same int8
+# EfficientNet-Lite0 (rounding flips cascade), while saturating kernels fall to 9 dB: 20 tells them apart.
+LEAST = {"float32": 60.0, "int8": 20.0}
+MARGIN = 6.0  # dB below what was measured here, where a payload can't be compared with its own run
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What goes into the bundle: the room's Golden, and for each payload id its file and manifest entry."""
+
+    golden: room.Golden
+    files: Mapping[str, bytes]
+    entries: Mapping[str, dict[str, Any] | None]
+
+
+def take(payloads: Mapping[str, Candidate], reference: Run, outputs: Sequence[str], inputs: Inputs, machine: Machine, seed: int) -> Vectors:
+    """Golden vectors for the chosen payloads (by id), within the size that the format allows."""
+    feeds = inputs.samples[:MOST] if inputs.kind == "data" else inputs.checks
+    sizes = [len(content) for c in payloads.values() for _, content in c.built.files.values()]
+    distinct = {c.digest: c for c in payloads.values()}
+    golden = room.make(
+        feeds,
+        lambda feed: dict(zip(outputs, reference(feed), strict=True)),
+        kind=inputs.kind,  # type: ignore[arg-type]
+        limit_bytes=room.limit(sizes),
+        payloads=len(distinct),
+        seed=seed,
+    )
+    if golden.kind == "none":
+        return Vectors(golden, {}, {name: None for name in payloads})
+    float_answers = [reference(feed) for feed in golden.feeds]
+    files: dict[str, bytes] = {}
+    made: dict[str, dict[str, Any]] = {}
+    for digest, candidate in distinct.items():
+        with executable(candidate.built) as run:
+            answers = [run(feed) for feed in golden.feeds]
+        if candidate.precision == "int8" and not machine.exact_int8 and candidate.kind.board.arch != machine.arch:
+            # This CPU's integer kernels saturate: its answers are not the board's. Hold the board against float.
+            least = round(max(3.0, overall_sqnr(float_answers, answers) - MARGIN), 1)
+            made[digest] = {"expected": "float_reference", "file": room.REFERENCE, "min_sqnr_db": least}
+            continue
+        name = f"golden/{candidate.built.engine}-{candidate.precision}-{len(files)}.bin"
+        files[name] = golden.answers([dict(zip(outputs, map(np.asarray, a), strict=True)) for a in answers])
+        made[digest] = {"expected": "run", "file": name, "min_sqnr_db": LEAST[candidate.precision]}
+    return Vectors(golden, files, {name: made[c.digest] for name, c in payloads.items()})
