@@ -1,0 +1,1 @@
+"""The slim device runtime of edgec."""

@@ -1,0 +1,1 @@
+"""Whom this device trusts, and the check that a signature is theirs."""
