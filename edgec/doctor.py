@@ -47,7 +47,7 @@ def version_wanted() -> tuple[int, int]:
     """The oldest Python of this distribution, from its metadata (`Requires-Python`)."""
     from importlib.metadata import metadata
 
-    match = re.search(r"(\d+)\.(\d+)", metadata("edgec").get("Requires-Python", ">=3.11"))
+    match = re.search(r"(\d+)\.(\d+)", metadata("edgec")["Requires-Python"] or "")
     return (int(match[1]), int(match[2])) if match else (3, 11)
 
 
@@ -118,7 +118,9 @@ def int8_finding(arch: str, isa: tuple[str, ...]) -> Finding:
         fast = [name for name in ("i8mm", "asimddp") if name in features]
         if fast:
             return Finding("int8 on this CPU", "ok", f"{', '.join(fast)}: fast int8 kernels")
-        return Finding("int8 on this CPU", "note", "no dot product (asimddp): int8 is exact, its gain over float32 small")
+        return Finding(
+            "int8 on this CPU", "note", "no dot product (asimddp): int8 is exact, its gain over float32 small"
+        )
     return Finding("int8 on this CPU", "note", f"not known for {arch}")
 
 

@@ -22,8 +22,9 @@ def command(out: Output, model: str, names: str, shape: dict[str, list[int | str
     boards = [find(name.strip()) for name in names.split(",") if name.strip()]
     if not boards:
         raise click.BadParameter("name at least one board", param_hint="-t")
-    from edgec import frontends
     from edgec_targets.check import check, facts
+
+    from edgec import frontends
 
     imported = frontends.load(model, shapes=shape or None)
     results: list[dict[str, Any]] = []
@@ -41,7 +42,9 @@ def command(out: Output, model: str, names: str, shape: dict[str, list[int | str
             }
         )
         if problems:
-            out.line(f"{board.name}: can't run this model: {len(problems)} problem{'s'[: len(problems) > 1]}", "bold red")
+            out.line(
+                f"{board.name}: can't run this model: {len(problems)} problem{'s'[: len(problems) > 1]}", "bold red"
+            )
             rows = [[p.node or "(the model)", p.operator or "–", p.why, p.fix] for p in problems]
             out.table("", ["node", "operator", "why", "fix"], rows)
         else:

@@ -13,8 +13,9 @@ from edgec.cli.common import Output, options
 @options
 def command(out: Output) -> None:
     """List the families of boards, built in and installed."""
-    from edgec.errors import Error
     from edgec_targets.registry import boards, target, target_names
+
+    from edgec.errors import Error
 
     members: dict[str, list[str]] = {}
     for name, board in boards().items():
@@ -24,7 +25,9 @@ def command(out: Output) -> None:
         try:
             t = target(name)
         except Error as e:  # one broken plug-in must not hide the others
-            found.append({"name": name, "title": f"can't be loaded: {e.why or e.what}", "engines": [], "precisions": []})
+            found.append(
+                {"name": name, "title": f"can't be loaded: {e.why or e.what}", "engines": [], "precisions": []}
+            )
         else:
             engines = [emitter.name for emitter in t.emitters]
             found.append({"name": name, "title": t.title, "engines": engines, "precisions": list(t.precisions)})

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgec_runtime.bundle import version
 from edgec_runtime.errors import BadInputError
+
 from edgec_targets.types import Board
 
 _TYPES: dict[str, type] = {

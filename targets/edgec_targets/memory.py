@@ -30,6 +30,7 @@ class Estimate:
 
     @property
     def total(self) -> int:
+        """Bytes of both."""
         return self.weights + self.activations
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Probe an engine; with `worker ENGINE`, be the child process; with `releases DIR`, see `releases.py`."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["worker"]:
         from edgec_targets.probe.isolate import serve

@@ -23,7 +23,7 @@ def cover(tuples: Iterable[Sequence[str]]) -> list[Box]:
             for box in boxes:
                 others = box[:position] + box[position + 1 :]
                 merged[others] = merged.get(others, frozenset()) | box[position]
-            boxes = {others[:position] + (names,) + others[position:] for others, names in merged.items()}
+            boxes = {(*others[:position], names, *others[position:]) for others, names in merged.items()}
         changed = len(boxes) < before
     return sorted(boxes, key=lambda box: [sorted(names) for names in box])
 

@@ -6,6 +6,7 @@ and the model; an answer is one line of JSON, `["loads"|"refused"|"unclear", wor
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -87,7 +88,8 @@ class Prober:
             self._child.wait()
             for pipe in (self._child.stdin, self._child.stdout):
                 if pipe:
-                    pipe.close()
+                    with contextlib.suppress(BrokenPipeError):  # what was still to be written has no reader
+                        pipe.close()
             self._child = None
 
 

@@ -38,6 +38,7 @@ class Operator:
 
     @property
     def key(self) -> str:
+        """The name in the table: "Conv", or "com.microsoft::QAttention"."""
         return self.name if not self.domain else f"{self.domain}::{self.name}"
 
     @property
@@ -104,9 +105,7 @@ def _parameter(formal: Any) -> Parameter:
 
 
 def _read(schema: Any) -> Operator:
-    required = {
-        name: str(a.type).rpartition(".")[2] for name, a in sorted(schema.attributes.items()) if a.required
-    }
+    required = {name: str(a.type).rpartition(".")[2] for name, a in sorted(schema.attributes.items()) if a.required}
     constraints = {c.type_param_str: tuple(sorted(c.allowed_type_strs)) for c in schema.type_constraints}
     return Operator(
         schema.domain,

@@ -64,6 +64,7 @@ def newest(folder: Path | None = None, numpy: Path | None = None) -> dict[str, i
 
 
 def main(arguments: list[str]) -> int:
+    """Ask every release in a folder and write the table."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="python -m edgec_targets.probe releases")

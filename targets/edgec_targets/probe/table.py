@@ -6,13 +6,12 @@
     totals                           counts of operators, of type rows asked and of their verdicts
     sets                             interned sets of types: "tensor(float)" is written "float"
     words                            interned error messages of the engine
-    operators: {"Add": {"14": {"vars": {"T": "i0 i1 o0"}, "loads": [[3]], "refused": [[5]], "unclear": [n, word], "cases": […]}}}
+    operators: {"Add": {"14": {"vars": {"T": "i0 i1 o0"}, "loads": [[3]], "refused": [[5]], "cases": [8, 8, null]}}}
 
 `vars` says where each type variable can be read off a node (`Operator.places`). `loads` and `refused` are boxes: for
-each type variable the number of a set (no variables: `[[]]`). `unclear`
-counts rows that could be put into no model the engine would take, for a reason other than type or operator; the
-table then makes no statement about them. `cases` = [ran, asked, word or null] of the onnx package's single-node cases,
-run on their inputs.
+each type variable the number of a set (no variables: `[[]]`). `unclear` (a count and a word) counts rows that could be
+put into no model the engine would take, for a reason other than type or operator: the table makes no statement about
+them. `cases` = [ran, asked, word or null] of the onnx package's single-node cases, run on their inputs.
 """
 
 from __future__ import annotations
@@ -33,12 +32,11 @@ _VERDICTS = ("loads", "refused", "unclear", "crash", "hang")
 
 def short(type_word: str) -> str:
     """ "tensor(float)" -> "float"; other kinds keep their word."""
-    return type_word[7:-1] if type_word.startswith("tensor(") else type_word
+    word = type_word.replace(" ", "")
+    return word[7:-1] if word.startswith("tensor(") else word
 
 
-def probe(
-    engine: str, *, only: Collection[str] = (), progress: Callable[[str], None] = lambda text: None
-) -> Table:
+def probe(engine: str, *, only: Collection[str] = (), progress: Callable[[str], None] = lambda text: None) -> Table:
     """Ask the engine about every operator, opset version and type row (`only`: just these operators)."""
     found = operators.standard()
     if engine == "onnxruntime":
@@ -108,9 +106,10 @@ def _run_cases(
     versions: Mapping[str, list[operators.Operator]],
     answers: dict[operators.Operator, dict[tuple[str, ...], Answer]],
 ) -> dict[operators.Operator, list[Any]]:
-    """Run the onnx package's cases. One that runs with types that were refused shows that the refusal was not about
+    """Run the onnx package's cases; returns [ran, asked, first words of a failure] an operator.
 
-    types (an operator expanded by a function that needs shapes): all refusals of that operator become unclear.
+    One that runs with types that were refused shows that the refusal was not about types (an operator expanded by a
+    function that needs shapes): all refusals of that operator become unclear.
     """
     tallies: dict[operators.Operator, list[Any]] = {}
     for model in cases:
@@ -144,7 +143,7 @@ def encode(table: Table) -> str:
     def intern(store: dict[str, int], text: str) -> int:
         return store.setdefault(text, len(store))
 
-    operators_out = {}
+    operators_out: dict[str, dict[str, Any]] = {}
     for name, found_at in table["operators"].items():
         operators_out[name] = out = {}
         for since, entry in found_at.items():

@@ -83,9 +83,10 @@ def models(op: Operator, row: tuple[str, ...], samples: Sequence[Attributes]) ->
 
 
 def samples() -> tuple[dict[tuple[str, str], list[Attributes]], list[onnx.ModelProto]]:
-    """Attributes of up to four real nodes of each operator (fewest attributes first), and the node cases that can be closed (see `closed`).
+    """Attributes of up to four real nodes of each operator, and the onnx package's node cases that can be closed.
 
-    The cases' random inputs are seeded (the generator uses numpy's and Python's global state).
+    The nodes with the fewest attributes come first. The cases' random inputs are seeded (their generator uses numpy's
+    and Python's global state).
     """
     import random
     import warnings
@@ -101,17 +102,19 @@ def samples() -> tuple[dict[tuple[str, str], list[Attributes]], list[onnx.ModelP
         warnings.simplefilter("ignore")
         collected = collect_testcases(None)
     for case in sorted(collected, key=lambda c: str(c.name)):
-        model = case.model
+        model, data = case.model, case.data_sets
+        if model is None or not data:
+            continue
         for node in model.graph.node:
             found = {a.name: a for a in node.attribute}
             key = b"".join(a.SerializeToString() for a in node.attribute)
             attributes.setdefault((node.domain, node.op_type), {}).setdefault(key, found)
-        if len(model.graph.node) == 1 and (whole := closed(model, case.data_sets[0][0])) is not None:
+        if len(model.graph.node) == 1 and (whole := closed(model, data[0][0])) is not None:
             cases.append(whole)
     return {op: sorted(found.values(), key=len)[:4] for op, found in attributes.items()}, cases
 
 
-def closed(model: onnx.ModelProto, inputs: list[Any]) -> onnx.ModelProto | None:
+def closed(model: onnx.ModelProto, inputs: Sequence[Any]) -> onnx.ModelProto | None:
     """The same model with its inputs as initializers, so that it runs with no feeds; None for non-tensor inputs."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -185,7 +188,9 @@ def _attributes(
             if name in op.attributes:
                 result[name] = helper.make_attribute(name, element)
         if "value" in op.attributes and op.name == "ConstantOfShape":
-            result["value"] = helper.make_attribute("value", TensorProto(dims=[1], data_type=element, raw_data=bytes(16)[: _width(element)]))
+            result["value"] = helper.make_attribute(
+                "value", TensorProto(dims=[1], data_type=element, raw_data=bytes(16)[: _width(element)])
+            )
     if any(a.type == onnx.AttributeProto.GRAPH for a in result.values()):
         return None
     return [result[name] for name in sorted(result)]

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edgec_runtime.errors import UnsupportedError
+
 from edgec_targets.types import Board, Built, Problem
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class OnnxRuntime:
         from edgec_targets.emitters.onnxruntime import session
         from edgec_targets.memory import estimate
 
-        written, opset, problems = _written(model, board)
+        written, held, opset, problems = _written(model, board)
         if problems:
             raise _unsupported(problems, board)
         options = session.options_of(board)
@@ -52,7 +53,7 @@ class OnnxRuntime:
             options=options,
             isa=_BASELINE.get(board.arch, ()),
             portable=True,
-            memory=estimate(model).total,
+            memory=estimate(held).total,
         )
 
     def problems(self, model: ir.Model, board: Board) -> list[Problem]:
@@ -60,7 +61,7 @@ class OnnxRuntime:
 
         The table names every node at once; the session, asked only where the table has no objection, one.
         """
-        written, _, problems = _written(model, board)
+        written, _, _, problems = _written(model, board)
         if problems:
             return problems
         problem = _loads(written, {})
@@ -70,21 +71,17 @@ class OnnxRuntime:
 EMITTER = OnnxRuntime()
 
 
-def _written(model: ir.Model, board: Board) -> tuple[bytes, int, list[Problem]]:
-    """The ONNX bytes, their opset, and the table's objections to them."""
+def _written(model: ir.Model, board: Board) -> tuple[bytes, ir.Model, int, list[Problem]]:
+    """The ONNX bytes, what they hold, their opset, and the table's objections to them."""
     import onnx
     import onnx_ir as ir
 
     from edgec_targets.emitters.onnxruntime import support
+    from edgec_targets.emitters.onnxruntime.write import write
 
-    try:
-        from edgec_targets.emitters.onnxruntime.write import write
-    except ModuleNotFoundError:
-        def write(model):
-            return ir.to_proto(model).SerializeToString(deterministic=True), model.graph.opset_imports[""]
-    written, opset = write(model)
-    found = support.problems(ir.from_proto(onnx.load_model_from_string(written)))
-    return written, opset, found + _releases(written, opset, board)
+    written, opset = write(model, board)
+    held = ir.from_proto(onnx.load_model_from_string(written))
+    return written, held, opset, support.problems(held) + _releases(written, opset, board)
 
 
 def _releases(written: bytes, opset: int, board: Board) -> list[Problem]:
@@ -128,7 +125,9 @@ def _loads(written: bytes, options: dict[str, int | bool | str]) -> Problem | No
     except Exception as e:  # the engine raises a class of its own for each of its status codes
         words = re.sub(r"^\[ONNXRuntimeError\] : \d+ : ", "", " ".join(str(e).split()))
         operator = re.search(r"implementation for ([\w.:]+\(\d+\))|Op \((\w+)\)|Op with name .* type \((\w+)\)", words)
-        node = re.search(r"node with name '([^']*)'|Node \(([^)]*)\)|Node:\s?\(?([^\s)]+)\)?|In Node, \(\"([^\"]*)\"", words)
+        node = re.search(
+            r"node with name '([^']*)'|Node \(([^)]*)\)|Node:\s?\(?([^\s)]+)\)?|In Node, \(\"([^\"]*)\"", words
+        )
         return Problem(
             next((g for g in node.groups() if g), "") if node else "",
             next((g for g in operator.groups() if g), "") if operator else "",

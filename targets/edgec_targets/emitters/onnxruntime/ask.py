@@ -1,4 +1,4 @@
-"""Ask ONNX Runtime about one model: does it load (and run), and if not, is it a refusal of the operator or its types?"""
+"""Ask ONNX Runtime about one model: does it load (and run), and if not, does it refuse the operator or its types?"""
 
 from __future__ import annotations
 
