@@ -105,7 +105,7 @@ def _library(library: Library, role: str) -> Component:
 def _licences(licence: str | None) -> list[License]:
     if licence is None:
         return []
-    from cyclonedx.factory.license import LicenseFactory
+    from cyclonedx.contrib.license.factories import LicenseFactory
 
     return [LicenseFactory().make_from_string(licence)]
 
