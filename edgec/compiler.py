@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def compile(
         edgec.errors.Error: with what, why and what to do; nothing is left at `output` then.
     """
     names = tuple(boards.split(",")) if isinstance(boards, str) else tuple(boards)
-    request = recipe.request if recipe else Request(boards=names, **asked)
+    request = recipe.request if recipe else Request(boards=names, **{**asked, "name": asked.get("name") or app_name(source)})
     kinds = find.find(request)
     machine = this_machine()
     with progress("reading the model", None):
@@ -90,7 +91,7 @@ def compile(
                 models["int8"] = quantized[passes].model
         with progress(f"emitting for {kind.board.name}", None):
             candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
-    yardstick = accuracy.Yardstick(reference, given.evaluation, given.samples)
+    yardstick = accuracy.Yardstick(reference, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
     decisions = choose.choose(candidates, measured, kinds, request, recipe, note)
     payloads = choose.payloads(candidates, decisions)
@@ -116,4 +117,13 @@ def compile(
     )  # fmt: skip
     with progress("writing and verifying the bundle", None):
         written = writer.write(output, manifest, files, [signer or keys.development_key()])
-    return Compiled(Path(output), written.identity, written.size, written.manifest, tuple(decisions), report)
+    return Compiled(Path(output), written.identity, Path(output).stat().st_size, written.manifest, tuple(decisions), report)
+
+
+def app_name(source: str | Path | bytes) -> str:
+    """A name for the app where the user gave none: the file's, or its folder's where the file is called model.onnx."""
+    if isinstance(source, bytes):
+        return "model"
+    path = Path(source).resolve()
+    stem = path.parent.name if path.stem == "model" else path.stem
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._")[:64] or "model"

@@ -9,7 +9,6 @@ import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -82,11 +81,6 @@ def passes(applied: Sequence[Applied]) -> list[dict[str, Any]]:
     ]
 
 
-def drop_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the keys whose value is None."""
-    return {k: v for k, v in values.items() if v is not None}
-
-
 def report(
     imported: Imported, fused: Fused, quantized: Quantized | None, accuracy: Mapping[str, Any], decisions: Sequence[Decision]
 ) -> dict[str, Any]:
@@ -139,7 +133,7 @@ def manifest(
                 "opset": built.opset,
                 "memory": built.memory,
                 "options": dict(built.options),
-                "accuracy": drop_none(measured.as_dict()) if measured else None,
+                "accuracy": measured.as_dict() if measured else None,
                 "golden": vectors.entries[name],
             }
         )
@@ -147,7 +141,7 @@ def manifest(
     ran = any(vectors.entries.values()) or any(accuracy.values())
     made = {
         "format": 1,
-        "app": {"name": request.name or app_name(imported), "version": request.version, "sequence": request.sequence},
+        "app": {"name": request.name or "model", "version": request.version, "sequence": request.sequence},
         "inputs": inputs,
         "outputs": outputs,
         "preprocessing": [],
@@ -184,13 +178,8 @@ def _member(files: dict[str, bytes], built: Built, role: str, board: str) -> str
     """The member that holds this file: shared where the bytes are the same, named after the board where they differ."""
     name, content = built.files[role]
     stem, dot, ending = name.rpartition(".")
-    for candidate in (f"{stem}.{built.precision}{dot}{ending}", f"{stem}.{built.precision}.{board}{dot}{ending}"):
+    for candidate in (name, f"{stem}.{board}{dot}{ending}"):
         member = f"payloads/{built.engine}/{candidate}"
         if files.setdefault(member, content) == content:
             return member
-    raise AssertionError("two payloads of one board have the same precision")
-
-
-def app_name(imported: Imported) -> str:
-    """A name for the app where the user gave none: the source file's."""
-    return imported.original.stem if isinstance(imported.original, Path) else "model"
+    raise AssertionError("two payloads of one board have the same file name")

@@ -53,8 +53,8 @@ class Output:
             self.console.print(text, style=style, markup=False)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A small table; columns whose values are all numbers are right-aligned. Wide tables fold."""
-        if self.silent:
+        """A small table, nothing where there are no rows; columns of numbers are right-aligned. Wide tables fold."""
+        if self.silent or not rows:
             return
         from rich.table import Table
         from rich.text import Text

@@ -51,14 +51,14 @@ def command(
     members = {m["name"]: m["size"] for m in made.manifest["members"]}
     for payload in made.manifest["payloads"]:
         accuracy = payload["accuracy"]
-        held = f"{accuracy['metric']} {accuracy['value']:.4g} ({accuracy['float_value']:.4g} float)" if accuracy else "not measured"
+        held = f"{accuracy['metric']} {accuracy['value']:.4g}, float {accuracy['float_value']:.4g}" if accuracy else "not measured"
         rows.append([payload["board"], payload["engine"], payload["precision"], size(members[payload["files"]["model"]]), held])
     out.table("", ["board", "engine", "precision", "size", "accuracy"], rows)
     for decision in made.decisions:
         out.line(f"{decision.board}: {decision.precision}, since {decision.why}")
     if not calib:
         out.line("no calibration data, so no int8: add --calib DATA for a smaller and faster model")
-    total = path.stat().st_size
+    total = made.size
     out.line(f"wrote {path} ({size(total)}), identity {made.identity[:16]}")
     out.result(
         {

@@ -64,9 +64,10 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         rows = []
         for p in m["payloads"]:
             a = p["accuracy"]
-            held = f"{a['metric']} {a['value']:.4g} ({a['float_value']:.4g} float, n = {a['n']})" if a else "not measured"
-            rows.append([p["id"], p["precision"], size(sizes[p["files"]["model"]]), size(p["memory"]) if p["memory"] else "–", f"{p['engine']} {p['engine_version']}", held])
-        out.table("Payloads, best first", ["payload", "precision", "size", "memory (estimate)", "engine", "accuracy"], rows)
+            held = f"{a['metric']} {a['value']:.4g}, float {a['float_value']:.4g}" if a else "not measured"
+            rows.append([p["board"], p["engine"], p["precision"], size(sizes[p["files"]["model"]]), size(p["memory"]) if p["memory"] else "–", held])
+        out.table("Payloads, best first", ["board", "engine", "precision", "size", "memory*", "accuracy"], rows)
+        out.line("* estimate: weights and live activations, without the engine itself")
         out.line(f"compiled for: {', '.join(m['compiled_for'])}")
         out.line("checked by:   " + "; ".join(f"{c['tool']} {c['version']}: {c['what']}" for c in m["checked_by"]))
         out.line("run on:       " + ("; ".join(f"{r['cpu'] or r['machine']} with {r['engine']} {r['version']}" for r in m["run_on"]) or "nothing"))

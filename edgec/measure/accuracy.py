@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from edgec.data import Evaluation, Score, agreement, sqnr_db
 
 Feed = Mapping[str, NDArray[Any]]
 Run = Callable[[Feed], list[NDArray[Any]]]
-SAMPLES = 64  # inputs on which agreement is taken where there is no evaluation data
+SAMPLES = 256  # inputs on which agreement is taken where there is no evaluation data
+MOST_BYTES = 64 << 20  # of outputs that are kept for it
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Accuracy:
     sqnr: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
-        return {"metric": self.metric, "value": self.value, "float_value": self.float_value, "n": self.n, "sqnr_db": self.sqnr}
+        """As the manifest holds it (the SQNR stands in the report)."""
+        return {"metric": self.metric, "value": self.value, "float_value": self.float_value, "n": self.n}
 
 
 def original(model: bytes | Path) -> Run:
@@ -49,36 +51,44 @@ def original(model: bytes | Path) -> Run:
 
 
 class Yardstick:
-    """The float model's answers, taken once; `measure` holds any number of payloads against them."""
+    """The float model's answers, taken once; `measure` holds any number of payloads against them.
 
-    def __init__(self, reference: Run, evaluation: Evaluation | None, inputs: Sequence[Feed]) -> None:
-        self.reference, self.evaluation, self.inputs = reference, evaluation, list(inputs)[:SAMPLES]
+    Inputs are streamed from the data set each time: of them only the outputs are kept, up to `MOST_BYTES`.
+    """
+
+    def __init__(self, reference: Run, evaluation: Evaluation | None, calibration: Iterable[Feed] | None) -> None:
+        self.reference, self.evaluation, self.calibration = reference, evaluation, calibration
         self._score: Score | None = None
-        self._outputs: list[list[NDArray[Any]]] | None = None
+        self._outputs: list[list[NDArray[Any]]] = []
 
     @property
     def usable(self) -> bool:
         """Whether there is anything to measure with."""
-        return self.evaluation is not None or bool(self.inputs)
+        return self.evaluation is not None or self.calibration is not None
 
-    @property
     def outputs(self) -> list[list[NDArray[Any]]]:
-        """The float model's outputs for `inputs`."""
-        if self._outputs is None:
-            self._outputs = [self.reference(feed) for feed in self.inputs]
+        """The float model's outputs for the first calibration inputs."""
+        if not self._outputs and self.calibration is not None:
+            taken = 0
+            for feed in islice(iter(self.calibration), SAMPLES):
+                self._outputs.append(self.reference(feed))
+                taken += sum(getattr(value, "nbytes", 0) for value in self._outputs[-1])
+                if taken > MOST_BYTES:
+                    break
         return self._outputs
 
     def measure(self, run: Run) -> Accuracy | None:
         """Accuracy of `run`; None where there is neither evaluation data nor an input."""
-        outputs = [run(feed) for feed in self.inputs]
-        sqnr = round(overall_sqnr(self.outputs, outputs), 2) if self.inputs else None
+        expected = self.outputs()
+        outputs = [run(feed) for feed, _ in zip(self.calibration or (), expected, strict=False)]
+        sqnr = round(overall_sqnr(expected, outputs), 2) if outputs else None
         if self.evaluation is not None:
             if self._score is None:
                 self._score = self.evaluation.score(self.reference)
             score = self.evaluation.score(run)
             return Accuracy(score.metric, score.value, self._score.value, score.n, sqnr)
-        if self.inputs:
-            score = agreement(self.outputs, outputs)
+        if outputs:
+            score = agreement(expected, outputs)
             return Accuracy(score.metric, round(score.value, 6), 1.0, score.n, sqnr)
         return None
 

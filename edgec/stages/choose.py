@@ -53,7 +53,7 @@ def payloads(candidates: Mapping[str, Sequence[Candidate]], decisions: Sequence[
 def accuracies(shipped: Mapping[str, Candidate], measured: Measured) -> dict[str, Any]:
     """Payload id -> accuracy, for the report."""
     found = {name: measured.accuracy.get(c.digest) for name, c in shipped.items()}
-    return {name: a.as_dict() if a else None for name, a in found.items()}
+    return {name: {**a.as_dict(), "sqnr_db": a.sqnr} if a else None for name, a in found.items()}
 
 
 def measure(

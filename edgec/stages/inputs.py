@@ -13,10 +13,11 @@ from edgec import data
 from edgec.bundle import golden
 from edgec.errors import UsageError
 from edgec.frontends import Imported
-from edgec.measure.accuracy import SAMPLES, Run
+from edgec.measure.accuracy import Run
 from edgec.request import Request
 
 Feed = Mapping[str, NDArray[Any]]
+SAMPLES = 8  # real inputs kept at hand, of which golden vectors are chosen
 CHECKED = 2  # inputs on which the outputs are compared after the passes
 
 
