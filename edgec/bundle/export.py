@@ -96,10 +96,13 @@ def _variant(payload: Mapping[str, Any], directory: str, files: Mapping[str, str
 
 
 def _session_options(options: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that a package can carry: session configuration entries, as text (the arena is not one)."""
+    """The settings that a package can carry, as text (the arena is not one).
+
+    `session.intra_op_num_threads` is what ONNX Runtime 1.32 obeys; its README names another key, which does nothing.
+    """
     entries = {}
     if options.get("threads") is not None:
-        entries["session.intra_op_thread_count"] = str(options["threads"])
+        entries["session.intra_op_num_threads"] = str(options["threads"])
     if options.get("spinning") is not None:
         entries["session.intra_op.allow_spinning"] = str(int(options["spinning"]))
     return entries

@@ -2,7 +2,7 @@
 
 This module is its home, so that an installed edgec has it; `python -m edgec.bundle.schema` prints
 docs/bundle-1.schema.json, and a test holds the two equal. The device's reader checks the same rules in plain
-Python; the schema is for other tools, and for `edgec verify`.
+Python, and a test holds the two to the same verdicts; the schema is for other tools.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from typing import Any
 from edgec_runtime import dtypes
 from edgec_runtime.bundle.layout import ALIGN, MAX_MEMBERS, MAX_NAME
 from edgec_runtime.bundle.manifest import MAX_INTEGER, MAX_PAYLOADS, MAX_RANK, MAX_TENSORS
-
-from edgec.errors import TrustError
 
 Schema = dict[str, Any]
 
@@ -167,21 +165,6 @@ SCHEMA: Schema = {
     ),
     "$defs": _DEFS,
 }
-
-
-def check(manifest: Mapping[str, Any]) -> None:
-    """Raise TrustError naming the first place where a manifest does not follow the schema."""
-    import jsonschema  # type: ignore[import-untyped]
-
-    errors = jsonschema.Draft202012Validator(SCHEMA).iter_errors(dict(manifest))
-    error = jsonschema.exceptions.best_match(errors)
-    if error is not None:
-        raise TrustError(
-            f"The manifest does not follow the schema of format 1 at {error.json_path}",
-            error.message[:300],
-            "It was made by another tool, or by a newer edgec: compile it again.",
-            code="E511",
-        )
 
 
 if __name__ == "__main__":

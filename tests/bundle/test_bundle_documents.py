@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edgec.bundle import envelope, recipe, sbom, schema
 from edgec.bundle.sbom import Library
-from edgec.errors import BadInputError, TrustError
+from edgec.errors import BadInputError
 from edgec.request import Request
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -57,6 +57,12 @@ def whole(make: Any) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def problem(manifest: dict[str, Any]) -> str | None:
+    """Where a manifest does not follow the schema."""
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema.SCHEMA).iter_errors(manifest))
+    return None if error is None else error.json_path
+
+
 def test_the_published_schema_is_the_one_in_the_code() -> None:
     text = (DOCS / "bundle-1.schema.json").read_text(encoding="utf-8")
     assert json.loads(text) == schema.SCHEMA, "python -m edgec.bundle.schema > docs/bundle-1.schema.json"
@@ -67,7 +73,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_schema_and_reader_accept_a_whole_manifest(whole: dict[str, Any]) -> None:
-    schema.check(whole)
+    assert problem(whole) is None
     assert reader_rules.parse(envelope.canonical(whole)) == whole
 
 
@@ -94,11 +100,7 @@ def test_schema_and_reader_refuse_the_same(whole: dict[str, Any], data: st.DataO
         parent["surprise"] = data.draw(values)
     else:
         parent[last] = data.draw(values)
-    try:
-        schema.check(changed)
-        followed = True
-    except TrustError:
-        followed = False
+    followed = problem(changed) is None
     try:
         reader_rules.parse(json.dumps(changed).encode())
         read = True
@@ -112,8 +114,7 @@ def test_schema_and_reader_refuse_the_same(whole: dict[str, Any], data: st.DataO
 def test_schema_names_the_place(whole: dict[str, Any]) -> None:
     changed = copy.deepcopy(whole)
     changed["payloads"][0]["opset"] = "21"
-    with pytest.raises(TrustError, match=r"\$\.payloads\[0\]\.opset"):
-        schema.check(changed)
+    assert problem(changed) == "$.payloads[0].opset"
 
 
 # The recipe
