@@ -37,13 +37,14 @@ NAMES: tuple[str, ...] = (
     "hardswish",
     "clip",
     "normalization",
+    "gelu",
     "affine",
     "gemm",
     "unused",
 )
 
 # Everything `run` knows by name.
-ALL: tuple[str, ...] = (*NAMES, "gelu")
+ALL: tuple[str, ...] = (*NAMES, "ort_transformer")
 
 
 def run(

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult
 
-from edgec.passes import rewriting, scaling
+from edgec.passes import batchnorm, rewriting, scaling
 from edgec.passes.batchnorm import rescaled
 from edgec.passes.report import Log
 from edgec.passes.values import array
@@ -27,8 +27,9 @@ def apply(model: ir.Model, log: Log) -> None:
     4. Conv(x * c + d), with padding: c into the weight, and Conv(x + d / c) stays.
     5. c broadcasts another way, is not a constant, is zero where it divides, or is out of all range: left alone.
     6. What is in between is used elsewhere too: left alone.
+    7. A BatchNormalization that comes to stand right after a layer in this way is folded too.
     """
-    rewriting.apply(model, RULES, log)
+    rewriting.apply(model, [*RULES, *batchnorm.RULES], log)
 
 
 def _factors(op_type: str, constant: scaling.Floats) -> tuple[scaling.Floats, scaling.Floats]:

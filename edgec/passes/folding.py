@@ -37,6 +37,8 @@ def apply(model: ir.Model, log: Log) -> None:
     4. Random operators, Dropout in training and Q/DQ are never folded.
     5. A result of more than `MOST_GROWTH` bytes over what it replaces is left alone, and says so.
     6. A graph output stays computed by a node.
+    7. Where a Range now visibly reads a tensor of one axis and one element (engines allow it as long as they don't
+       see it), it reads a scalar.
     """
     fold = _Fold(model, log)
     for _ in range(_MOST_ROUNDS):
@@ -49,7 +51,29 @@ def apply(model: ir.Model, log: Log) -> None:
                 log.fire(_TITLE, name)
         if not modified:
             break
+    _scalars_for_range(model)
     naming.separate(model)
+
+
+def _scalars_for_range(model: ir.Model) -> None:
+    """Case 7."""
+    names = naming.Names(model)
+    for graph in model.graphs():
+        for node in graph:
+            if not is_op(node, "Range"):
+                continue
+            for i, value in enumerate(node.inputs):
+                if static_shape(value) != (1,) or value is None or value.dtype is None:
+                    continue
+                shape = ir.Tensor(np.zeros(0, np.int64))
+                target = ir.Value(name=names.value(f"{value.name}/scalar"), const_value=shape)
+                target.shape, target.type = ir.Shape([0]), ir.TensorType(ir.DataType.INT64)
+                model.graph.register_initializer(target)
+                reshape = ir.node("Reshape", [value, target], name=names.node(f"{node.name}/scalar"))
+                reshape.outputs[0].name = names.value(f"{node.name}/{value.name}")
+                reshape.outputs[0].shape, reshape.outputs[0].type = ir.Shape([]), value.type
+                graph.insert_before(node, reshape)
+                node.replace_input_with(i, reshape.outputs[0])
 
 
 class _Fold(FoldConstantsPass):

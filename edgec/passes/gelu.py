@@ -20,7 +20,7 @@ _NEAR = 1e-5
 
 
 def apply(model: ir.Model, log: Log) -> None:
-    """Puts the exact Gelu together; not in the default list, since ONNX Runtime finds the parts itself.
+    """Puts the exact Gelu together. ONNX Runtime goes on to BiasGelu from here; of MiniLM's six it finds none by itself.
 
     1. x * (1 + erf(x / sqrt 2)) * 1/2, in any order of the product, also with x * 1/sqrt 2: Gelu (operator set 20 on).
     2. Other constants: left alone, with the reason.

@@ -1,0 +1,76 @@
+"""Transformer blocks as ONNX Runtime's own operators (com.microsoft): attention, skip connections, activations.
+
+Engine-specific: only for a payload that ONNX Runtime runs, as a float model, and never before quantization (the fused
+operators have no QDQ form). Not in the default list.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+
+import onnx_ir as ir
+from onnxscript.rewriter.ort_fusions import _core
+
+from edgec.passes import folding, library, naming, noop, shapes, unused
+from edgec.passes.report import Log
+
+_DOMAIN = "com.microsoft"
+
+# onnxscript's fusions, in the order in which it composes them itself (`optimize_for_ort`).
+_FUSIONS: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
+    ("SkipLayerNormalization", _core.fuse_skip_layer_normalization),
+    ("SkipSimplifiedLayerNormalization", _core.fuse_skip_rms_normalization),
+    ("RotaryEmbedding", _core.fuse_rotary_embedding),
+    ("cos/sin cache", _core.fuse_cos_sin_cache),
+    ("partial RotaryEmbedding", _core.fuse_partial_rotary_embedding),
+    ("scaled dot product attention", _core.fuse_sdpa),
+    ("GroupQueryAttention", _core.fuse_gqa),
+    ("packed GroupQueryAttention", _core.fuse_qkv_gqa),
+    ("MultiHeadAttention", _core.fuse_mha1),
+    ("MultiHeadAttention", _core.fuse_mha2),
+    ("scale into MultiHeadAttention", _core.fuse_mha_scale),
+    ("bias into MultiHeadAttention", _core.fuse_mha_bias),
+    ("Attention", _core.fuse_attention),
+    ("BiasGelu", _core.fuse_bias_gelu),
+)
+
+
+def apply(model: ir.Model, log: Log) -> None:
+    """Applies onnxscript's fusions for ONNX Runtime.
+
+    1. Add + LayerNormalization: SkipLayerNormalization, with its bias.
+    2. Attention over heads, with mask, scale and bias: MultiHeadAttention, then Attention with packed weights.
+    3. Rotary embeddings with their tables.
+    4. Add + Gelu: BiasGelu.
+    5. A model whose attention is not recognised keeps its parts: what was half fused is taken apart again.
+    """
+    shapes.infer(model)
+    names = collections.Counter(n.name for g in model.graphs() for n in g)
+    known = list(model.functions)
+    with library.quiet():
+        for title, fuse in _FUSIONS:
+            for _ in range(fuse(model)):
+                log.fire(title)
+        # A half-way operator of onnxscript's own ("SDPA") that no engine has: back to its parts.
+        if any(identifier not in known for identifier in model.functions):
+            _core.common_passes.InlinePass()(model)
+    if not log.count:
+        return
+    _rename(model, names)
+    folding.apply(model, Log())
+    noop.apply(model, Log())
+    unused.apply(model, Log())
+
+
+def _rename(model: ir.Model, known: collections.Counter[str | None]) -> None:
+    """Names the new nodes after what they compute, like every other pass."""
+    names = naming.Names(model)
+    for graph in model.graphs():
+        for node in graph:
+            if node.domain == _DOMAIN and node.name not in known:
+                node.name = names.node(f"{node.op_type}:{node.outputs[0].name}")
+            for key in ("pkg.onnxscript.rewriter.rule_name",):
+                node.metadata_props.pop(key, None)
+    naming.separate(model)
+    naming.name_nodes(model)
