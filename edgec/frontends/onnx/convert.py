@@ -61,6 +61,8 @@ def _cannot(model: ir.Model, have: int) -> str:
     for node in model.graph.all_nodes():
         if node.domain:
             continue
+        if node.op_type == "Scan" and have == 8:
+            return f"node {node.name!r}: Scan lost its batch axis in opset 9, which no converter handles"
         if node.op_type == "GroupNormalization" and _PYTHON_FROM <= have < 21:
             shapes = [v.shape for v in node.inputs[:2] if v is not None]
             known = len(shapes) == 2 and all(s is not None for s in shapes)

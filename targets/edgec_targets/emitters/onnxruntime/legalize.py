@@ -29,9 +29,12 @@ def variants(model: ir.Model) -> Iterator[ir.Model]:
     for step in (_functions, recurrent.batch_second, widen.around):
         for _ in range(_ROUNDS):
             copy = current.clone()
-            if not step(copy):
+            try:
+                if not step(copy):
+                    break
+                _infer(copy)
+            except Exception:  # a body that can't be put in place: the engine then says what it lacks, by node
                 break
-            _infer(copy)
             current = copy
             yield current
 
@@ -60,6 +63,11 @@ def _functions(model: ir.Model) -> bool:
             model.opset_imports.setdefault(domain, function.opset_imports[domain])
             function.opset_imports[domain] = model.opset_imports[domain]
         model.functions[function.identifier()] = function
+        node.resize_outputs(len(function.outputs))
+        graphs = [a.name for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        for attribute in [a for a in node.attributes if a not in function.attributes or a in graphs]:
+            del node.attributes[attribute]  # worked into the body already, like FlexAttention's graphs
+            function.attributes.pop(attribute, None)
         node.domain, node.op_type, node.overload = "edgec.body", name, ""
         done += 1
     if done:
@@ -90,15 +98,36 @@ def _body(node: ir.Node, model: ir.Model) -> onnx.FunctionProto | None:
                 for v in node.inputs
             ]
             of_body = max(schema.context_dependent_function_opset_versions)
-            proto = ir.to_proto(node).SerializeToString()
-            data = schema.get_context_dependent_function_with_opset_version(of_body, proto, types)
+            proto = ir.to_proto(node)
+            for attribute in proto.attribute:
+                if attribute.HasField("g"):
+                    _weights_to_constants(attribute.g, _outer_weights(node.attributes[attribute.name].as_graph()))
+            data = schema.get_context_dependent_function_with_opset_version(of_body, proto.SerializeToString(), types)
         else:
             return None
     except RuntimeError:  # it needs a shape that isn't known
         return None
     body = onnx.FunctionProto()
     body.ParseFromString(data)
-    return body if body.node else None
+    made = {*body.input, *(name for inner in body.node for name in inner.output)}
+    wanted = max((i + 1 for i, out in enumerate(node.outputs) if out.name), default=0)
+    del body.output[wanted:]  # bodies list outputs that they leave out where the node doesn't ask for them
+    return body if body.node and all(name in made for name in body.output) else None
+
+
+def _outer_weights(graph: ir.Graph) -> list[onnx.TensorProto]:
+    """Initializers of the graphs around it that this one uses."""
+    used = {v.name: v for node in graph.all_nodes() for v in node.inputs if v is not None and v.is_initializer()}
+    outer = [v.const_value for name, v in used.items() if v.graph is not graph and v.const_value is not None]
+    return [ir.to_proto(tensor) for tensor in outer]
+
+
+def _weights_to_constants(graph: onnx.GraphProto, more: list[onnx.TensorProto]) -> None:
+    """ONNX's body builders copy a subgraph's nodes only, and know nothing of what is around it."""
+    weights = [*graph.initializer, *more]
+    nodes = [onnx.helper.make_node("Constant", [], [t.name], value=t) for t in weights] + list(graph.node)
+    del graph.initializer[:], graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _infer(model: ir.Model) -> None:

@@ -60,8 +60,8 @@ def differs(node: ir.Node, new: int, old: int) -> str:
     for values, specs in ((node.inputs, then.inputs), (node.outputs, then.outputs)):
         for i, value in enumerate(values):
             spec = specs[min(i, len(specs) - 1)]
-            if value is not None and value.type is not None and _type(value) not in spec.types:
-                return f"{node.op_type}-{then.since_version} doesn't take {_type(value)}."
+            if value is not None and value.type is not None and type_words(value) not in spec.types:
+                return f"{node.op_type}-{then.since_version} doesn't take {type_words(value)}."
     changed = _CHANGED.get((node.op_type, now.since_version))
     return changed(node) if changed else ""
 
@@ -133,7 +133,7 @@ def _used(values: tuple[ir.Value | None, ...] | object) -> int:
 _SHORT = {"FLOAT": "float", "DOUBLE": "double", "BOOL": "bool", "STRING": "string"}
 
 
-def _type(value: ir.Value) -> str:
+def type_words(value: ir.Value) -> str:
     """The value's type as schemas write it: `tensor(float)`, `seq(tensor(int64))`, `optional(...)`."""
 
     def words(kind: ir.TypeProtocol) -> str:

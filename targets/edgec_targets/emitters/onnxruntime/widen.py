@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgec_targets.emitters.onnxruntime import opset, support
+from edgec_targets.emitters.onnxruntime import kernels, opset, support
 
 _D = ir.DataType
 _FLOATS = {_D.BFLOAT16: (_D.FLOAT,), _D.FLOAT16: (_D.FLOAT,)}
@@ -29,7 +29,7 @@ def around(model: ir.Model) -> bool:
     """Put Casts around every refused node that a wider type helps. In place; True when there was any."""
     own, count = opset.of(model), 0
     for node in list(model.graph.all_nodes()):
-        if node.domain or node.op_type in _ABOUT_TYPES or support.judge(node, own) is None:
+        if node.domain or node.op_type in _ABOUT_TYPES or not _lacks(node, own):
             continue
         if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
             continue
@@ -39,6 +39,10 @@ def around(model: ir.Model) -> bool:
                 count += 1
                 break
     return bool(count)
+
+
+def _lacks(node: ir.Node, own: int) -> bool:
+    return support.judge(node, own) is not None or kernels.lacks(node, own)
 
 
 def _choices(node: ir.Node) -> list[tuple[ir.DataType, ir.DataType]]:
@@ -60,7 +64,7 @@ def _helps(node: ir.Node, own: int, old: ir.DataType, new: ir.DataType) -> bool:
     try:
         for value, _ in before:
             value.dtype = new
-        return support.judge(node, own) is None
+        return not _lacks(node, own)
     finally:
         for value, dtype in before:
             value.dtype = dtype
