@@ -33,14 +33,19 @@ class LazyGroup(click.Group):
     """A group that knows its commands' names and first lines without importing them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; what edgec.toml says for it becomes its defaults."""
         if cmd_name not in COMMANDS:
             return None
         from importlib import import_module
 
-        return import_module(f"edgec.cli.{cmd_name}").command  # type: ignore[no-any-return]
+        command: click.Command = import_module(f"edgec.cli.{cmd_name}").command
+        if ctx.default_map and cmd_name in ctx.default_map:
+            ctx.default_map = {**ctx.default_map, cmd_name: by_parameter(command, ctx.default_map[cmd_name])}
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -54,6 +59,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -81,7 +87,30 @@ def project_defaults() -> dict[str, Any]:
                 f"Known commands: {', '.join(COMMANDS)}.",
                 code="E901",
             )
-    return {name: {k.replace("-", "_"): v for k, v in table.items()} for name, table in tables.items()}
+    return tables
+
+
+def by_parameter(command: click.Command, table: dict[str, Any]) -> dict[str, Any]:
+    """A table of edgec.toml, whose keys are flags without their dashes, by the command's own parameter names."""
+    names: dict[str, str] = {}
+    for parameter in command.params:
+        assert parameter.name is not None
+        spellings = [o.lstrip("-") for o in parameter.opts if o.startswith("--")] or [parameter.name]
+        names |= {spelling: parameter.name for spelling in spellings}
+    for key in table:
+        if key.replace("_", "-") not in names:
+            from difflib import get_close_matches
+
+            from edgec.errors import BadInputError
+
+            near = get_close_matches(key, names, 1)
+            raise BadInputError(
+                f"edgec.toml: [{command.name}] has no option '{key}'",
+                "Its keys are the command's flags without the dashes.",
+                f"Did you mean '{near[0]}'?" if near else f"edgec {command.name} --help lists them.",
+                code="E901",
+            )
+    return {names[key.replace("_", "-")]: value for key, value in table.items()}
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

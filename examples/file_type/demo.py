@@ -1,0 +1,64 @@
+"""Name the type of files by their content: compile a real model for a Raspberry Pi 5 and this machine, then run it.
+
+`make demo` runs this. The model is Magika's (in the registry's package, `make models`); any file is input.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import edgec_runtime as rt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+sys.path.insert(0, str(Path(__file__).parent))
+from features import MODEL, ROOT, features, files, labels  # noqa: E402
+
+BUNDLE = ROOT / "build" / "file-type.edge"
+
+
+def compiled() -> Path:
+    """The bundle, by the same command that the README shows."""
+    from edgec.cli import main
+
+    here = Path(__file__).parent
+    arguments = [
+        "compile", str(MODEL), "-t", "rpi5,host", "-o", str(BUNDLE), "--name", "file-type",
+        "--calib", f"{here / 'features.py'}:calibration", "--eval", f"{here / 'features.py'}:evaluate", "--max-drop", "1pt",
+    ]  # fmt: skip
+    print("$ edgec " + " ".join(a.replace(f"{ROOT}/", "") for a in arguments))
+    main(arguments)
+    return BUNDLE
+
+
+def examples() -> list[Path]:
+    """One real file of each kind on this machine, and the bundle itself (a ZIP file inside)."""
+    kinds: dict[str, Path] = {}
+    for path in files():
+        kinds.setdefault(path.suffix, path)
+    return [*sorted(kinds.values(), key=lambda p: p.suffix), ROOT / "Makefile", BUNDLE]
+
+
+def show(bundle: Path) -> None:
+    """Load the bundle in the device's runtime and name each file's type."""
+    console = Console(highlight=False)
+    names = labels()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("file", overflow="ellipsis", no_wrap=True, max_width=40)
+    table.add_column("what it is, by its bytes alone")
+    table.add_column("sure", justify="right")
+    with rt.load(bundle) as model:
+        for path in examples():
+            scores = model.run({"bytes": features(path.read_bytes())})["target_label"][0]
+            best = int(scores.argmax())
+            table.add_row(Text(path.name), names[best], f"{scores[best]:.0%}")
+        payload = model.info["payload"]
+    console.print()
+    console.print(table)
+    console.print(f"\nran {payload} from {bundle.relative_to(ROOT)}, verified and loaded by edgec-runtime", markup=False)
+
+
+if __name__ == "__main__":
+    show(compiled())
