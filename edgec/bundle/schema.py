@@ -65,12 +65,6 @@ _DEFS: dict[str, Schema] = {
     ),
     "accuracy": _object(
         {"metric": _TEXT, "value": {"type": "number"}, "float_value": {"type": "number"}, "n": _COUNT},
-        {
-            "sqnr_db": {
-                **_or_null({"type": "number"}),
-                "description": "Of the outputs against the float model's, in dB.",
-            }
-        },
     ),
     "answers": _object(
         {

@@ -97,7 +97,7 @@ def test_schema_and_reader_refuse_the_same(whole: dict[str, Any], data: st.DataO
     if action == "remove":
         del parent[last]
     elif action == "add" and isinstance(parent, dict):
-        parent["surprise"] = data.draw(values)
+        parent[data.draw(st.sampled_from(["surprise", "sqnr_db", "name", "size"]))] = data.draw(values)
     else:
         parent[last] = data.draw(values)
     followed = problem(changed) is None
@@ -109,6 +109,29 @@ def test_schema_and_reader_refuse_the_same(whole: dict[str, Any], data: st.DataO
         words = ("named", "member", "stands after", "version", "plain relative path", "out of range", "members:")
         read = followed and any(word in e.why for word in words)
     assert followed == read, (path, last, action)
+
+
+def fields(value: Any, definitions: dict[str, Any]) -> Any:
+    """A schema's property names, as a tree."""
+    if "$ref" in value:
+        return fields(definitions[value["$ref"].rsplit("/", 1)[1]], definitions)
+    if "anyOf" in value:
+        return fields(value["anyOf"][0], definitions)
+    if "items" in value:
+        return fields(value["items"], definitions)
+    return {k: fields(v, definitions) for k, v in value.get("properties", {}).items()}
+
+
+def test_the_whole_manifest_has_every_field_of_the_schema(whole: dict[str, Any]) -> None:
+    def tree(value: Any, like: Any) -> Any:
+        if isinstance(value, list):
+            value = value[0] if value else {}
+        return {k: tree(v, like.get(k, {})) for k, v in value.items()} if isinstance(value, dict) and like else {}
+
+    known = fields(schema.SCHEMA, schema.SCHEMA["$defs"])
+    for steps in ("preprocessing", "postprocessing"):  # open objects: any step
+        known[steps] = {}
+    assert tree(whole, known) == known
 
 
 def test_schema_names_the_place(whole: dict[str, Any]) -> None:
