@@ -115,13 +115,11 @@ def by_parameter(command: click.Command, table: dict[str, Any]) -> dict[str, Any
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="edgec", prog_name="edgec")
-@click.pass_context
-def edgec(ctx: click.Context) -> None:
+def edgec() -> None:
     """Trained model and a board in, one signed, measured file out.
 
     First steps:  edgec compile model.onnx -t rpi5,host -o model.edge   then   edgec run model.edge --input x.npz
     """
-    ctx.default_map = project_defaults()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -131,7 +129,7 @@ def main(argv: list[str] | None = None) -> None:
 
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        edgec.main(args=arguments, prog_name="edgec", standalone_mode=False)
+        edgec.main(args=arguments, prog_name="edgec", standalone_mode=False, default_map=project_defaults())
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except click.ClickException as e:
