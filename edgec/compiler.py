@@ -112,7 +112,7 @@ def compile(
     files |= {facts.RECIPE: made.to_json(), facts.REPORT: facts.canonical(report)}
     files[facts.SBOM] = sbom.make(
         manifest["app"]["name"], request.version, facts.hashes(files), source_sha256=imported.sha256,
-        tools=[sbom.Library(n, v) for n, v in facts.tools().items() if n != "python"],
+        tools=[sbom.Library(n, v) for n, v in facts.tools().items() if n in facts.TOOLS],
         engines=[sbom.Library(p["proven_with"]["package"], p["proven_with"]["version"]) for p in manifest["payloads"]],
     )  # fmt: skip
     with progress("writing and verifying the bundle", None):

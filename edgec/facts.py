@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import zlib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ TOOLS = ("edgec", "edgec-runtime", "onnx", "onnx-ir", "onnxscript", "onnxruntime
 
 def tools() -> dict[str, str]:
     """Versions of everything that can change the bytes of a bundle."""
-    return {"python": platform.python_version(), **{name: version(name) for name in TOOLS}}
+    return {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION, **{n: version(n) for n in TOOLS}}
 
 
 def dtype(value: ir.Value) -> str:
