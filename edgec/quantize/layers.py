@@ -133,6 +133,28 @@ def clip_bounds(node: ir.Node) -> tuple[float, float] | None:
     return bounds[0], bounds[1]
 
 
+def useful_range(value: ir.Value) -> tuple[float, float]:
+    """The part of a value's range that its consumers tell apart; saturating outside it changes nothing.
+
+    HardSwish is 0 below −3, so is HardSigmoid below −beta/alpha and 1 above (1 − beta)/alpha; Relu and Clip cut too.
+    """
+    low, high = float("inf"), -float("inf")
+    for consumer in value.consumers():
+        bounds = (-float("inf"), float("inf"))
+        if is_onnx(consumer) and consumer.inputs[0] is value:
+            if consumer.op_type == "HardSwish":
+                bounds = (-3.0, float("inf"))
+            elif consumer.op_type == "HardSigmoid":
+                alpha, beta = (consumer.attributes.get(k) for k in ("alpha", "beta"))
+                a, b = (0.2 if alpha is None else alpha.as_float()), (0.5 if beta is None else beta.as_float())
+                bounds = (-b / a, (1 - b) / a) if a > 0 else bounds
+            else:
+                bounds = clip_bounds(consumer) or bounds
+        low, high = min(low, bounds[0]), max(high, bounds[1])
+    unbounded = value.is_graph_output() or not value.consumers()
+    return (-float("inf"), float("inf")) if unbounded else (low, high)
+
+
 def activation_inputs(node: ir.Node) -> Iterator[tuple[int, ir.Value]]:
     """Index and value of the inputs that carry float32 activations (not weights, biases, shapes, bounds)."""
     if weight_of(node) is not None or node.op_type in SAME_VALUES | ACTIVATIONS | POOLS | POINTWISE | {

@@ -120,10 +120,12 @@ class _Writer:
         self._graph.remove(activation)
 
     def _parameters(self, value: ir.Value, unit: Unit) -> _Parameters:
-        root = self._root_names[self._plan.roots[value]]
+        source = self._plan.roots[value]
+        root, useful = self._root_names[source], self._plan.useful[source]
         key = (root, unit.scheme.activation, unit.scheme.symmetric_activation)
         if key not in self._made:
-            affine = activation_parameters(*self._ranges[root], unit.scheme)
+            low, high = np.clip(self._ranges[root], *useful)
+            affine = activation_parameters(low, high, unit.scheme)
             self._made[key] = _Parameters(
                 affine,
                 self._constant(f"{root}_scale", np.asarray(affine.scale, np.float32)),
@@ -172,12 +174,18 @@ class _Writer:
             inputs = [
                 self._constant(f"{name}_quantized", data),
                 self._constant(f"{name}_scale", scale),
-                self._constant(f"{name}_zero_point", np.zeros(scale.shape, data.dtype)),
+                *self._weight_zero_point(name, scale, data),
             ]
             node = self._node("DequantizeLinear", inputs, f"{name}_dequantized", axis)
             self._graph.insert_before(unit.node, node)
             self._weights[key] = node.outputs[0]
         return self._weights[key]
+
+    def _weight_zero_point(self, name: str, scale: np.ndarray, data: np.ndarray) -> list[ir.Value]:
+        """Zero. A bias does without (absent means zero): four bytes a channel."""
+        if data.dtype == np.int32:
+            return []
+        return [self._constant(f"{name}_zero_point", np.zeros(scale.shape, data.dtype))]
 
     def _node(self, kind: str, inputs: list[ir.Value], output: str, axis: int | None = None) -> ir.Node:
         attributes = [] if axis is None else [ir.AttrInt64("axis", axis)]

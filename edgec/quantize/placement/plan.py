@@ -45,10 +45,11 @@ class Unit:
 
 @dataclass
 class Plan:
-    """Units in graph order, and for each value with Q/DQ the value whose range it uses."""
+    """Units in graph order, for each value with Q/DQ the value whose range it uses, and the part of it that matters."""
 
     units: list[Unit]
     roots: dict[ir.Value, ir.Value]
+    useful: dict[ir.Value, tuple[float, float]]
 
     @property
     def ranges_needed(self) -> list[str]:
@@ -101,7 +102,7 @@ class _Planner:
                 first = unit.node.inputs[0]
                 for result in unit.results:
                     roots[result] = roots[first] if unit.same_scale and first is not None else result
-        return Plan(units, roots)
+        return Plan(units, roots, {root: layers.useful_range(root) for root in roots.values()})
 
     def _forward(self) -> dict[ir.Node, Unit]:
         """Nodes whose inputs could be integers."""

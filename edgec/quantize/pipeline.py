@@ -1,0 +1,135 @@
+"""Float model and data in, int8 model out: calibrate, assign, place, correct, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import onnx_ir as ir
+
+from edgec.data import Dataset
+from edgec.errors import UnsupportedError
+from edgec.progress import Progress, silent
+from edgec.quantize.assign import assign
+from edgec.quantize.bias_correction import BiasCorrection, correct_biases
+from edgec.quantize.calibrate import Method, calibrate
+from edgec.quantize.placement import rules
+from edgec.quantize.placement.insert import insert
+from edgec.quantize.placement.plan import plan
+from edgec.quantize.ranges import Ranges
+from edgec.quantize.report import layer_table
+from edgec.quantize.scheme import Assignment, Scheme
+
+Effort = Literal["plain", "default"]
+
+
+def quantize(model: ir.Model, ranges: Ranges, assignment: Assignment, *, placement: str = "onnxruntime") -> ir.Model:
+    """A new model with Q/DQ where the engine fuses them, integer weights and biases. Deterministic.
+
+    Args:
+        model: float model (opset ≥ 13); not changed.
+        ranges: from `calibrate`; nodes that need a range that is not there stay float.
+        assignment: from `assign`.
+        placement: whose fusion rules decide.
+
+    Raises:
+        UnsupportedError: the opset is too old.
+        MissingError: no placement rules of that name.
+    """
+    engine = rules(placement)
+    copy = model.clone()
+    engine.prepare(copy, assignment)
+    insert(copy, plan(copy, assignment, engine, ranges.__contains__), ranges, min_opset=engine.min_opset)
+    return copy
+
+
+def ranges_needed(model: ir.Model, assignment: Assignment, *, placement: str = "onnxruntime") -> list[str]:
+    """The values whose ranges `quantize` will ask for: `calibrate(…, values=…)` then looks at no others."""
+    engine = rules(placement)
+    copy = model.clone()
+    engine.prepare(copy, assignment)
+    return plan(copy, assignment, engine).ranges_needed
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """An int8 model and how it came about.
+
+    Attributes:
+        model: with Q/DQ.
+        assignment: what was asked of each layer.
+        ranges: what the calibration saw.
+        correction: what bias correction did; None with effort "plain".
+    """
+
+    model: ir.Model
+    assignment: Assignment
+    ranges: Ranges
+    correction: BiasCorrection | None
+
+    def report(self, float_model: ir.Model) -> dict[str, Any]:
+        """Plain data for report.json and `--json`."""
+        result: dict[str, Any] = {
+            "method": self.ranges.method,
+            "samples": self.ranges.samples,
+            "data": self.ranges.data,
+            "skipped": dict(self.ranges.skipped),
+            "layers": layer_table(float_model, self.assignment, self.ranges),
+        }
+        if self.correction is not None and self.correction.shifts:
+            result["bias_correction"] = {
+                "kept": self.correction.kept,
+                "sqnr_db_before": round(self.correction.before, 2),
+                "sqnr_db_after": round(self.correction.after, 2),
+                "samples": self.correction.samples,
+                "shifts": self.correction.shifts,
+            }
+        return result
+
+
+def quantize_with_data(
+    model: ir.Model,
+    data: Dataset,
+    *,
+    method: Method = "minmax",
+    exclude: Collection[str] = (),
+    scheme: Scheme = Scheme(),  # noqa: B008 - frozen
+    effort: Effort = "default",
+    placement: str = "onnxruntime",
+    progress: Progress = silent,
+) -> Quantized:
+    """The whole way from a float model and calibration data to an int8 model.
+
+    Args:
+        model: float model (opset ≥ 13), best after the passes; not changed.
+        data: calibration feeds.
+        method: how ranges are taken, "minmax" or "histogram".
+        exclude: names or operator types of nodes that stay float.
+        scheme: number formats of the others.
+        effort: "plain": ranges alone. "default": bias correction as well, kept where held-out samples gain.
+        placement: whose fusion rules decide.
+        progress: `with progress(stage, total) as advance` for each long stage.
+
+    Raises:
+        UsageError: an exclusion matches nothing.
+        BadInputError: the data can't be used.
+        UnsupportedError: nothing in the model can be quantized, or its opset is under 13.
+    """
+    assignment = assign(model, scheme=scheme, exclude=exclude)
+    needed = ranges_needed(model, assignment, placement=placement)
+    if not needed:
+        raise UnsupportedError(
+            "no layer of the model can be quantized",
+            "there is no convolution, Gemm or MatMul with constant float32 weights that is not excluded",
+            "leave the model in float",
+            code="E412",
+        )
+    with progress("calibrating", data.count) as advance:
+        ranges = calibrate(model, data, method=method, values=needed, progress=lambda done, total: advance(1))
+    quantized = quantize(model, ranges, assignment, placement=placement)
+    if effort == "plain":
+        return Quantized(quantized, assignment, ranges, None)
+    with progress("correcting biases", None) as advance:
+        correction = correct_biases(model, quantized, data, progress=lambda done, total: advance(1))
+    return Quantized(correction.model, assignment, ranges, correction)
