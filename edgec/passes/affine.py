@@ -11,7 +11,7 @@ from onnxscript.rewriter import MatchResult
 from edgec.passes import batchnorm, rewriting, scaling
 from edgec.passes.batchnorm import rescaled
 from edgec.passes.report import Log
-from edgec.passes.values import array
+from edgec.passes.values import array, flag
 
 # Scales outside this range would push rounding or range from activations into weights; float32 has 24 bits.
 _SANE = (1e-6, 1e6)
@@ -117,7 +117,7 @@ class _Before(rewriting.Rule):
             return rewriting.no()
         if why := scaling.refusal(layer):
             return rewriting.no(why)
-        if layer.op_type == "Gemm" and layer.attributes.get_int("transA", 0):
+        if layer.op_type == "Gemm" and flag(layer, "transA"):
             return rewriting.no("The Gemm transposes its input")
         if why := _refusal(layer, c, scaling.in_channels(layer)):
             return rewriting.no(why)
@@ -155,7 +155,7 @@ def _before(layer: str, arithmetic: str) -> type[_Before]:
     return type(f"{arithmetic}Before{layer}", (_Before,), {"title": title, "layer": layer, "arithmetic": arithmetic})
 
 
-class ScaleOverShift(rewriting.Rule):
+class _ScaleOverShift(rewriting.Rule):
     """Case 4: zeros stay zeros under a scale, so Conv(x * c + d) is Conv'(x + d / c) whatever the padding."""
 
     title = "Mul before Add before Conv"
@@ -196,7 +196,7 @@ RULES = [
         _after("MatMul", "Mul"),
         *(_before(layer, a) for layer in ("Conv", "Gemm", "MatMul") for a in ("Mul",)),
         *(_before(layer, a) for layer in ("Conv", "Gemm") for a in ("Add",)),
-        ScaleOverShift,
+        _ScaleOverShift,
         commute=True,
     ),
     *rewriting.rules_of(

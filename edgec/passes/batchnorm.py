@@ -14,7 +14,7 @@ from onnxscript.rewriter import MatchResult
 
 from edgec.passes import rewriting, scaling
 from edgec.passes.report import Log
-from edgec.passes.values import array, opset
+from edgec.passes.values import array, flag, opset
 
 # The operator's default, https://onnx.ai/onnx/operators/onnx__BatchNormalization.html
 _EPSILON = 1e-5
@@ -45,9 +45,9 @@ class _IntoLayer(rewriting.Rule):
         if layer is None or norm is None:
             return rewriting.no()
         version = opset(context.model)
-        if len(norm.outputs) > 1 or (version >= 14 and norm.attributes.get_int("training_mode", 0)):
+        if len(norm.outputs) > 1 or (version >= 14 and flag(norm, "training_mode")):
             return rewriting.no("The BatchNormalization is in training mode")
-        if version < 7 or (version < 9 and norm.attributes.get_int("spatial", 1) == 0):
+        if version < 7 or (version < 9 and not flag(norm, "spatial", True)):
             return rewriting.no("The BatchNormalization is of an old kind")
         if any(array(v) is None for v in norm.inputs[1:]):
             return rewriting.no("Its scale, bias, mean or variance is not a constant")
@@ -84,16 +84,16 @@ def _affine(norm: ir.Node) -> tuple[scaling.Floats, scaling.Floats]:
         return scale, beta - scale * mean
 
 
-class IntoConv(_IntoLayer):
+class _IntoConv(_IntoLayer):
     title, layer = "BatchNormalization into Conv", "Conv"
 
 
-class IntoConvTranspose(_IntoLayer):
+class _IntoConvTranspose(_IntoLayer):
     title, layer = "BatchNormalization into ConvTranspose", "ConvTranspose"
 
 
-class IntoGemm(_IntoLayer):
+class _IntoGemm(_IntoLayer):
     title, layer = "BatchNormalization into Gemm", "Gemm"
 
 
-RULES = rewriting.rules_of(IntoConv, IntoConvTranspose, IntoGemm)
+RULES = rewriting.rules_of(_IntoConv, _IntoConvTranspose, _IntoGemm)

@@ -56,19 +56,19 @@ class _IntoReshape(rewriting.Rule):
         return op.Reshape(x, shape)
 
 
-class ReshapeReshape(_IntoReshape):
+class _ReshapeReshape(_IntoReshape):
     title, inner = "Reshape ∘ Reshape", "Reshape"
 
 
-class ReshapeFlatten(_IntoReshape):
+class _ReshapeFlatten(_IntoReshape):
     title, inner = "Reshape ∘ Flatten", "Flatten"
 
 
-class ReshapeSqueeze(_IntoReshape):
+class _ReshapeSqueeze(_IntoReshape):
     title, inner = "Reshape ∘ Squeeze", "Squeeze"
 
 
-class ReshapeUnsqueeze(_IntoReshape):
+class _ReshapeUnsqueeze(_IntoReshape):
     title, inner = "Reshape ∘ Unsqueeze", "Unsqueeze"
 
 
@@ -82,7 +82,7 @@ def _permutation(node: ir.Node | None) -> list[int] | None:
     return None if dims is None else list(reversed(range(dims)))
 
 
-class TransposeTranspose(rewriting.Rule):
+class _TransposeTranspose(rewriting.Rule):
     title, bypass = "Transpose ∘ Transpose", True
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -101,7 +101,7 @@ class TransposeTranspose(rewriting.Rule):
         return op.Identity(x) if merged == sorted(merged) else op.Transpose(x, perm=merged)
 
 
-class CastCast(rewriting.Rule):
+class _CastCast(rewriting.Rule):
     title, bypass = "Cast ∘ Cast", True
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -121,7 +121,7 @@ class CastCast(rewriting.Rule):
         return op.Identity(x) if x.dtype == to else op.Cast(x, to=to)
 
 
-class UnsqueezeUnsqueeze(rewriting.Rule):
+class _UnsqueezeUnsqueeze(rewriting.Rule):
     title, bypass = "Unsqueeze ∘ Unsqueeze", True
 
     def pattern(self, op: Any, x: Any, first: Any, second: Any) -> Any:
@@ -147,7 +147,7 @@ class UnsqueezeUnsqueeze(rewriting.Rule):
         return op.Unsqueeze(x, op.initializer(ir.Tensor(np.array(axes, np.int64)), name=f"{y.name}/axes"))
 
 
-class SqueezeSqueeze(rewriting.Rule):
+class _SqueezeSqueeze(rewriting.Rule):
     title, bypass = "Squeeze ∘ Squeeze", True
 
     def pattern(self, op: Any, x: Any, first: Any, second: Any) -> Any:
@@ -171,7 +171,7 @@ class SqueezeSqueeze(rewriting.Rule):
         return op.Squeeze(x, op.initializer(ir.Tensor(np.array(axes, np.int64)), name=f"{y.name}/axes"))
 
 
-class SliceSlice(rewriting.Rule):
+class _SliceSlice(rewriting.Rule):
     title, bypass = "Slice ∘ Slice", True
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -215,6 +215,6 @@ def _cuts(node: ir.Node | None) -> tuple[list[int], list[int], list[int], list[i
 
 
 RULES = rewriting.rules_of(
-    ReshapeReshape, ReshapeFlatten, ReshapeSqueeze, ReshapeUnsqueeze, TransposeTranspose, CastCast,
-    UnsqueezeUnsqueeze, SqueezeSqueeze, SliceSlice,
+    _ReshapeReshape, _ReshapeFlatten, _ReshapeSqueeze, _ReshapeUnsqueeze, _TransposeTranspose, _CastCast,
+    _UnsqueezeUnsqueeze, _SqueezeSqueeze, _SliceSlice,
 )  # fmt: skip

@@ -21,8 +21,8 @@ Feeds = Iterable[Mapping[str, Any]]
 # of terms, up to 2^-14 (6e-5) was seen. Half precision has 11 bits, bfloat16 8.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2, "bfloat16": 6e-2}
 
-# An engine's Sigmoid, Tanh, Exp are exact to so much absolute, whatever the size of the result (1 unit in the last place
-# of numbers around 1 is 1.2e-7): outputs that are all near zero may move by it.
+# An engine's Sigmoid, Tanh, Exp are exact to so much absolute, whatever the size of the result (1 unit in the last
+# place of numbers around 1 is 1.2e-7): outputs that are all near zero may move by it.
 FLOOR = 1e-6
 
 # A protobuf file ends at 2 GB; above this a model goes through a file with external data.
@@ -38,7 +38,8 @@ def outputs_check(
         model: The float original: the bytes or file that the user gave, or an `ir.Model`, which is copied now.
         feeds: `{input name: array}`, of which the first `samples` are used.
         samples: How many feeds to run.
-        tolerance: Largest difference, relative to the output's largest magnitude (plus `FLOOR`); default by type, `TOLERANCE`.
+        tolerance: Largest difference, relative to the output's largest magnitude (plus `FLOOR`); by default what
+            `TOLERANCE` says for the type.
             Integers, booleans and strings must be equal.
 
     Returns:
@@ -116,14 +117,16 @@ def _moved(pass_name: str, how: str) -> GoldenError:
 
 
 def _run(model: ir.Model | bytes | Path, feeds: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    import onnxruntime as ort
+    import onnxruntime
+
+    ort: Any = onnxruntime
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # What is compared is what the pass did, not what the engine's own optimizer makes of it.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
 
-    def session(source: Any) -> ort.InferenceSession:
+    def session(source: Any) -> Any:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
     if isinstance(model, ir.Model):

@@ -15,7 +15,7 @@ from edgec.passes.values import input_at, opset, rank, scalar, tensor_like
 
 
 def apply(model: ir.Model, log: Log) -> None:
-    """Merges bounds. clip(clip(x, a, b), c, d) is clip(x, clip(a, c, d), clip(b, c, d)), whether the ranges meet or not.
+    """Merges bounds: clip(clip(x, a, b), c, d) is clip(x, clip(a, c, d), clip(b, c, d)), also where they don't meet.
 
     1. Relu ∘ Relu -> Relu.
     2. Relu ∘ Clip, Clip ∘ Relu, Clip ∘ Clip -> Clip with both bounds, or Relu where they are 0 and none.
@@ -107,47 +107,47 @@ def _bound(op: Any, number: float, dtype: ir.DataType, name: str) -> Any:
 class _ExtremePair(_Pair):
     """Max and Min have two operands, either of which may be the constant."""
 
-    def pattern(self, op: Any, x: Any, a: Any, b: Any) -> Any:
+    def pattern(self, op: Any, x: Any, a: Any, b: Any) -> Any:  # type: ignore[override]
         inner = getattr(op, self.inner)(x, a, _outputs=["first"])
         return getattr(op, self.outer)(inner, b, _outputs=["second"])
 
 
 class _ExtremePairSwapped(_Pair):
-    def pattern(self, op: Any, x: Any, a: Any, b: Any) -> Any:
+    def pattern(self, op: Any, x: Any, a: Any, b: Any) -> Any:  # type: ignore[override]
         inner = getattr(op, self.inner)(a, x, _outputs=["first"])
         return getattr(op, self.outer)(inner, b, _outputs=["second"])
 
 
-class ReluRelu(_Pair):
+class _ReluRelu(_Pair):
     title, outer, inner = "Relu ∘ Relu", "Relu", "Relu"
 
 
-class ReluClip(_Pair):
+class _ReluClip(_Pair):
     title, outer, inner = "Relu ∘ Clip", "Relu", "Clip"
 
 
-class ClipRelu(_Pair):
+class _ClipRelu(_Pair):
     title, outer, inner = "Clip ∘ Relu", "Clip", "Relu"
 
 
-class ClipClip(_Pair):
+class _ClipClip(_Pair):
     title, outer, inner = "Clip ∘ Clip", "Clip", "Clip"
 
 
-class MinMax(_ExtremePair):
+class _MinMax(_ExtremePair):
     title, outer, inner = "Min ∘ Max", "Min", "Max"
 
 
-class MaxMin(_ExtremePair):
+class _MaxMin(_ExtremePair):
     title, outer, inner = "Max ∘ Min", "Max", "Min"
 
 
-class MinMaxSwapped(_ExtremePairSwapped):
+class _MinMaxSwapped(_ExtremePairSwapped):
     title, outer, inner = "Min ∘ Max", "Min", "Max"
 
 
-class MaxMinSwapped(_ExtremePairSwapped):
+class _MaxMinSwapped(_ExtremePairSwapped):
     title, outer, inner = "Max ∘ Min", "Max", "Min"
 
 
-RULES = rewriting.rules_of(ReluRelu, ReluClip, ClipRelu, ClipClip, MinMax, MaxMin, MinMaxSwapped, MaxMinSwapped)
+RULES = rewriting.rules_of(_ReluRelu, _ReluClip, _ClipRelu, _ClipClip, _MinMax, _MaxMin, _MinMaxSwapped, _MaxMinSwapped)

@@ -12,7 +12,15 @@ from edgec.passes.report import Log
 from edgec.passes.values import is_op
 
 # Two of these with the same inputs still differ.
-_RANDOM = ("RandomUniform", "RandomNormal", "RandomUniformLike", "RandomNormalLike", "Multinomial", "Bernoulli", "Dropout")
+_RANDOM = (
+    "RandomUniform",
+    "RandomNormal",
+    "RandomUniformLike",
+    "RandomNormalLike",
+    "Multinomial",
+    "Bernoulli",
+    "Dropout",
+)
 _FENCE = "edgec_fence"
 
 
@@ -50,7 +58,7 @@ def _initializers(model: ir.Model, log: Log) -> None:
             data = repr(list(tensor.string_data())).encode()  # type: ignore[attr-defined]
         else:
             data = tensor.tobytes()
-        key = (tensor.dtype.name, tuple(int(d) for d in tensor.shape), hashlib.sha256(data).digest())
+        key = (tensor.dtype.name, tuple(tensor.shape.numpy()), hashlib.sha256(data).digest())
         kept = first.setdefault(key, value)
         if kept is not value:
             value.replace_all_uses_with(kept)

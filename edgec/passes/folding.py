@@ -11,9 +11,10 @@ from onnxscript.optimizer._constant_folding import FoldConstantsPass
 
 from edgec.passes import library, naming
 from edgec.passes.report import Log
-from edgec.passes.values import array, is_op, opset, static_shape
+from edgec.passes.values import array, flag, is_op, opset, static_shape
 
-# A folded constant may make the file this much bigger than what it replaces, and all of them together that much (bytes).
+# A folded constant may make the file this much bigger than what it replaces, and all of them together that.
+# Both in bytes.
 MOST_GROWTH = 1 << 20
 MOST_GROWTH_IN_ALL = 4 << 20
 
@@ -102,9 +103,9 @@ class _Fold(FoldConstantsPass):
             return self._branch(node)
         if is_op(node, "SplitToSequence") and self._opset < 18:  # the rewrite uses Split-18's num_outputs
             return None
-        if is_op(node, "ConcatFromSequence") and node.attributes.get_int("new_axis", 0):
+        if is_op(node, "ConcatFromSequence") and flag(node, "new_axis"):
             return None
-        if is_op(node, "CastLike") and not node.attributes.get_int("saturate", 1):  # the rewrite to Cast drops it
+        if is_op(node, "CastLike") and not flag(node, "saturate", True):  # the rewrite to Cast drops it
             return None
         try:
             return super().process_node(node, is_function)
@@ -126,7 +127,8 @@ class _Fold(FoldConstantsPass):
         if condition is None or condition.size != 1:
             return None
         branch = node.attributes["then_branch" if condition.item() else "else_branch"].as_graph()
-        if any(v.producer() is None or v.producer().graph is not branch for v in branch.outputs):
+        producers = [v.producer() for v in branch.outputs]
+        if any(p is None or p.graph is not branch for p in producers):
             self._log.refuse("constant If", node.name, "The branch hands on a value that it does not compute")
             return None
         if len(set(branch.outputs)) != len(branch.outputs) or branch.initializers:
@@ -161,7 +163,7 @@ class _Fold(FoldConstantsPass):
                 freed += value.const_value.nbytes
         return nbytes - freed
 
-    def _prepare_folded_tensor(self, node: ir.Node, output_name: str, output_array: Any) -> ir.Tensor | None:
+    def _prepare_folded_tensor(self, node: ir.Node, output_name: str, output_array: Any) -> ir.Tensor[Any] | None:
         if isinstance(output_array, np.generic):
             output_array = np.asarray(output_array)
         if not isinstance(output_array, np.ndarray) or output_array.dtype.kind in "OSU":

@@ -20,7 +20,7 @@ _NEAR = 1e-5
 
 
 def apply(model: ir.Model, log: Log) -> None:
-    """Puts the exact Gelu together. ONNX Runtime goes on to BiasGelu from here; of MiniLM's six it finds none by itself.
+    """Puts the exact Gelu together. ONNX Runtime goes on to BiasGelu; of MiniLM's six it finds none by itself.
 
     1. x * (1 + erf(x / sqrt 2)) * 1/2, in any order of the product, also with x * 1/sqrt 2: Gelu (operator set 20 on).
     2. Other constants: left alone, with the reason.
@@ -56,25 +56,25 @@ class _Gelu(rewriting.Rule):
         return op.Gelu(x)
 
 
-class HalfLast(_Gelu):
+class _HalfLast(_Gelu):
     title = "Gelu from (x * gate) * 1/2"
 
     def pattern(self, op: Any, x: Any, root: Any, one: Any, half: Any) -> Any:
         return op.Mul(op.Mul(x, self._gate(op, x, root, one)), half)
 
 
-class HalfFirst(_Gelu):
+class _HalfFirst(_Gelu):
     title = "Gelu from (x * 1/2) * gate"
 
     def pattern(self, op: Any, x: Any, root: Any, one: Any, half: Any) -> Any:
         return op.Mul(op.Mul(x, half), self._gate(op, x, root, one))
 
 
-class HalfOfGate(_Gelu):
+class _HalfOfGate(_Gelu):
     title = "Gelu from x * (gate * 1/2)"
 
     def pattern(self, op: Any, x: Any, root: Any, one: Any, half: Any) -> Any:
         return op.Mul(x, op.Mul(self._gate(op, x, root, one), half))
 
 
-RULES = rewriting.rules_of(HalfLast, HalfFirst, HalfOfGate, commute=True)
+RULES = rewriting.rules_of(_HalfLast, _HalfFirst, _HalfOfGate, commute=True)

@@ -22,7 +22,7 @@ def apply(model: ir.Model, log: Log) -> None:
     rewriting.apply(model, RULES, log)
 
 
-class MatMulAdd(rewriting.Rule):
+class _MatMulAdd(rewriting.Rule):
     title = "Gemm from MatMul + bias"
 
     def pattern(self, op: Any, x: Any, weight: Any, bias: Any) -> Any:
@@ -42,4 +42,4 @@ class MatMulAdd(rewriting.Rule):
         return op.Gemm(x, weight, bias)
 
 
-RULES = rewriting.rules_of(MatMulAdd, commute=True)
+RULES = rewriting.rules_of(_MatMulAdd, commute=True)

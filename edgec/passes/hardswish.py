@@ -73,35 +73,35 @@ class _Parts(rewriting.Rule):
         return op.HardSwish(x) if self.swish else op.HardSigmoid(x, alpha=1 / 6, beta=0.5)
 
 
-class SwishProductFirst(_Parts):
+class _SwishProductFirst(_Parts):
     title = "HardSwish from (x * Clip) / 6"
 
     def pattern(self, op: Any, x: Any, three: Any, low: Any, high: Any, sixth: Any) -> Any:
         return op.Div(op.Mul(x, op.Clip(op.Add(x, three), low, high)), sixth)
 
 
-class SwishProductFirstTimes(_Parts):
+class _SwishProductFirstTimes(_Parts):
     title, divides = "HardSwish from (x * Clip) * 1/6", False
 
     def pattern(self, op: Any, x: Any, three: Any, low: Any, high: Any, sixth: Any) -> Any:
         return op.Mul(op.Mul(x, op.Clip(op.Add(x, three), low, high)), sixth)
 
 
-class SigmoidDivided(_Parts):
+class _SigmoidDivided(_Parts):
     title, swish = "HardSigmoid from Clip / 6", False
 
     def pattern(self, op: Any, x: Any, three: Any, low: Any, high: Any, sixth: Any) -> Any:
         return op.Div(op.Clip(op.Add(x, three), low, high), sixth)
 
 
-class SigmoidTimes(_Parts):
+class _SigmoidTimes(_Parts):
     title, swish, divides = "HardSigmoid from Clip * 1/6", False, False
 
     def pattern(self, op: Any, x: Any, three: Any, low: Any, high: Any, sixth: Any) -> Any:
         return op.Mul(op.Clip(op.Add(x, three), low, high), sixth)
 
 
-class SwishFromSigmoid(rewriting.Rule):
+class _SwishFromSigmoid(rewriting.Rule):
     title = "HardSwish from x * HardSigmoid"
 
     def pattern(self, op: Any, x: Any) -> Any:
@@ -124,5 +124,5 @@ class SwishFromSigmoid(rewriting.Rule):
 
 
 RULES: list[RewriteRule] = rewriting.rules_of(
-    SwishProductFirst, SwishProductFirstTimes, SigmoidDivided, SigmoidTimes, SwishFromSigmoid, commute=True
+    _SwishProductFirst, _SwishProductFirstTimes, _SigmoidDivided, _SigmoidTimes, _SwishFromSigmoid, commute=True
 )

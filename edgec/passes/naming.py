@@ -36,7 +36,7 @@ def _unique(wish: str, taken: set[str]) -> str:
 
 
 def name_nodes(model: ir.Model) -> None:
-    """Gives a name to each node that has none, from its operator and its first output: reports speak of nodes by name."""
+    """Names each node that has no name after its operator and first output: reports speak of nodes by name."""
     names = Names(model)
     for graph in model.graphs():
         for node in graph:

@@ -52,14 +52,14 @@ class _NoOp(rewriting.Rule):
         raise NotImplementedError
 
 
-class NoCast(_NoOp):
+class _NoCast(_NoOp):
     title, op_type = "Cast to the same type", "Cast"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
         return x.dtype is not None and x.dtype == node.attributes.get_int("to", 0)
 
 
-class NoCastLike(_NoOp):
+class _NoCastLike(_NoOp):
     title, op_type = "CastLike to the same type", "CastLike"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -72,27 +72,27 @@ class _SameShape(_NoOp):
         return same_shape(x, y)
 
 
-class NoReshape(_SameShape):
+class _NoReshape(_SameShape):
     title, op_type = "Reshape to the same shape", "Reshape"
 
 
-class NoExpand(_SameShape):
+class _NoExpand(_SameShape):
     title, op_type = "Expand to the same shape", "Expand"
 
 
-class NoFlatten(_SameShape):
+class _NoFlatten(_SameShape):
     title, op_type = "Flatten to the same shape", "Flatten"
 
 
-class NoSqueeze(_SameShape):
+class _NoSqueeze(_SameShape):
     title, op_type = "Squeeze of nothing", "Squeeze"
 
 
-class NoUnsqueeze(_SameShape):
+class _NoUnsqueeze(_SameShape):
     title, op_type = "Unsqueeze of nothing", "Unsqueeze"
 
 
-class NoTranspose(_NoOp):
+class _NoTranspose(_NoOp):
     title, op_type = "Transpose of nothing", "Transpose"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -108,7 +108,7 @@ class NoTranspose(_NoOp):
         return moved == sorted(moved)
 
 
-class NoSlice(_NoOp):
+class _NoSlice(_NoOp):
     title, op_type = "Slice of everything", "Slice"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -125,7 +125,7 @@ class NoSlice(_NoOp):
         return all(e >= _TO_THE_END for e in ends) or (static_shape(x) is not None and same_shape(x, y))
 
 
-class NoPad(_NoOp):
+class _NoPad(_NoOp):
     title, op_type = "Pad by nothing", "Pad"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -133,7 +133,7 @@ class NoPad(_NoOp):
         return pads is not None and all(p == 0 for p in pads)
 
 
-class NoTile(_NoOp):
+class _NoTile(_NoOp):
     title, op_type = "Tile once", "Tile"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -141,7 +141,7 @@ class NoTile(_NoOp):
         return version >= 6 and repeats is not None and all(r == 1 for r in repeats)
 
 
-class NoDropout(_NoOp):
+class _NoDropout(_NoOp):
     title, op_type = "Dropout when not training", "Dropout"
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -156,30 +156,30 @@ class _OfOne(_NoOp):
         return len(node.inputs) == 1
 
 
-class NoConcat(_OfOne):
+class _NoConcat(_OfOne):
     title, op_type = "Concat of one", "Concat"
 
 
-class NoSum(_OfOne):
+class _NoSum(_OfOne):
     title, op_type = "Sum of one", "Sum"
 
 
-class NoMax(_OfOne):
+class _NoMax(_OfOne):
     title, op_type = "Max of one", "Max"
 
 
-class NoMin(_OfOne):
+class _NoMin(_OfOne):
     title, op_type = "Min of one", "Min"
 
 
-class NoMean(_OfOne):
+class _NoMean(_OfOne):
     title, op_type = "Mean of one", "Mean"
 
 
 class _Neutral(_NoOp):
     neutral: ClassVar[int]
 
-    def pattern(self, op: Any, x: Any, c: Any) -> Any:
+    def pattern(self, op: Any, x: Any, c: Any) -> Any:  # type: ignore[override]
         return getattr(op, self.op_type)(x, c, _outputs=["y"])
 
     def same(self, node: ir.Node, x: ir.Value, y: ir.Value, version: int) -> bool:
@@ -197,30 +197,31 @@ def _only_ones(constant: np.ndarray[Any, Any], x: ir.Value) -> bool:
     return constant.size == 1 and known is not None and constant.ndim <= known
 
 
-class NoMul(_Neutral):
+class _NoMul(_Neutral):
     title, op_type, neutral = "x * 1", "Mul", 1
 
 
-class NoDiv(_Neutral):
+class _NoDiv(_Neutral):
     title, op_type, neutral = "x / 1", "Div", 1
 
 
-class NoAdd(_Neutral):
+class _NoAdd(_Neutral):
     title, op_type, neutral = "x + 0", "Add", 0
 
 
-class NoSub(_Neutral):
+class _NoSub(_Neutral):
     title, op_type, neutral = "x - 0", "Sub", 0
 
 
-class NoPow(_Neutral):
+class _NoPow(_Neutral):
     title, op_type, neutral = "x ** 1", "Pow", 1
 
 
 RULES = [
     *rewriting.rules_of(
-        NoCast, NoCastLike, NoReshape, NoExpand, NoFlatten, NoSqueeze, NoUnsqueeze, NoTranspose, NoSlice, NoPad,
-        NoTile, NoDropout, NoConcat, NoSum, NoMax, NoMin, NoMean, NoDiv, NoSub, NoPow,
+        _NoCast, _NoCastLike, _NoReshape, _NoExpand, _NoFlatten, _NoSqueeze, _NoUnsqueeze, _NoTranspose, _NoSlice,
+        _NoPad, _NoTile, _NoDropout,
+        _NoConcat, _NoSum, _NoMax, _NoMin, _NoMean, _NoDiv, _NoSub, _NoPow,
     ),
-    *rewriting.rules_of(NoMul, NoAdd, commute=True),
+    *rewriting.rules_of(_NoMul, _NoAdd, commute=True),
 ]  # fmt: skip

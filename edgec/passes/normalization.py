@@ -1,4 +1,4 @@
-"""LayerNormalization from its parts: (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * scale + bias (Ba et al., 2016)."""
+"""LayerNormalization from its parts: (x - mean) / sqrt(var(x) + epsilon) * scale + bias (Ba et al., 2016)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _is_per_channel(value: ir.Value, x: ir.Value) -> bool:
     return isinstance(x.shape[-1], int) and value.shape[0] == x.shape[-1]
 
 
-class FromParts(rewriting.Rule):
+class _FromParts(rewriting.Rule):
     title = "LayerNormalization from its parts"
 
     def pattern(self, op: Any, x: Any, scale: Any, epsilon: Any) -> Any:
@@ -58,7 +58,14 @@ class FromParts(rewriting.Rule):
         return op.Mul(normalized, scale)
 
     def check(
-        self, context: Any, x: ir.Value, scale: ir.Value, epsilon: ir.Value, mean: ir.Value, variance: ir.Value, **_: Any
+        self,
+        context: Any,
+        x: ir.Value,
+        scale: ir.Value,
+        epsilon: ir.Value,
+        mean: ir.Value,
+        variance: ir.Value,
+        **_: Any,
     ) -> MatchResult:
         if opset(context.model) < _SINCE:
             return rewriting.no(f"LayerNormalization needs operator set {_SINCE}")
@@ -78,7 +85,7 @@ class FromParts(rewriting.Rule):
         return op.LayerNormalization(x, scale, axis=-1, epsilon=float(scalar(epsilon) or 0.0), stash_type=int(stash))
 
 
-class Bias(rewriting.Rule):
+class _Bias(rewriting.Rule):
     title = "LayerNormalization + bias"
 
     def pattern(self, op: Any, x: Any, scale: Any, bias: Any) -> Any:
@@ -101,4 +108,4 @@ class Bias(rewriting.Rule):
         return op.LayerNormalization(x, scale, bias, **node.attributes)
 
 
-RULES = rewriting.rules_of(FromParts, Bias, commute=True)
+RULES = rewriting.rules_of(_FromParts, _Bias, commute=True)

@@ -10,7 +10,21 @@ import collections
 from collections.abc import Callable
 
 import onnx_ir as ir
-from onnxscript.rewriter.ort_fusions import _core
+from onnx_ir.passes import common
+from onnxscript.rewriter.ort_fusions.attention import fuse_attention
+from onnxscript.rewriter.ort_fusions.bias_gelu import fuse_bias_gelu
+from onnxscript.rewriter.ort_fusions.cos_sin_cache import fuse_cos_sin_cache
+from onnxscript.rewriter.ort_fusions.gqa import fuse_gqa
+from onnxscript.rewriter.ort_fusions.gqa_packed_qkv import fuse_qkv_gqa
+from onnxscript.rewriter.ort_fusions.mha import fuse_mha1, fuse_mha2
+from onnxscript.rewriter.ort_fusions.mha_bias import fuse_mha_bias
+from onnxscript.rewriter.ort_fusions.mha_scale import fuse_mha_scale
+from onnxscript.rewriter.ort_fusions.rotary_embedding import fuse_partial_rotary_embedding, fuse_rotary_embedding
+from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
+from onnxscript.rewriter.ort_fusions.skip_normalization import (
+    fuse_skip_layer_normalization,
+    fuse_skip_rms_normalization,
+)
 
 from edgec.passes import folding, library, naming, noop, shapes, unused
 from edgec.passes.report import Log
@@ -19,20 +33,20 @@ _DOMAIN = "com.microsoft"
 
 # onnxscript's fusions, in the order in which it composes them itself (`optimize_for_ort`).
 _FUSIONS: tuple[tuple[str, Callable[[ir.Model], int]], ...] = (
-    ("SkipLayerNormalization", _core.fuse_skip_layer_normalization),
-    ("SkipSimplifiedLayerNormalization", _core.fuse_skip_rms_normalization),
-    ("RotaryEmbedding", _core.fuse_rotary_embedding),
-    ("cos/sin cache", _core.fuse_cos_sin_cache),
-    ("partial RotaryEmbedding", _core.fuse_partial_rotary_embedding),
-    ("scaled dot product attention", _core.fuse_sdpa),
-    ("GroupQueryAttention", _core.fuse_gqa),
-    ("packed GroupQueryAttention", _core.fuse_qkv_gqa),
-    ("MultiHeadAttention", _core.fuse_mha1),
-    ("MultiHeadAttention", _core.fuse_mha2),
-    ("scale into MultiHeadAttention", _core.fuse_mha_scale),
-    ("bias into MultiHeadAttention", _core.fuse_mha_bias),
-    ("Attention", _core.fuse_attention),
-    ("BiasGelu", _core.fuse_bias_gelu),
+    ("SkipLayerNormalization", fuse_skip_layer_normalization),
+    ("SkipSimplifiedLayerNormalization", fuse_skip_rms_normalization),
+    ("RotaryEmbedding", fuse_rotary_embedding),
+    ("cos/sin cache", fuse_cos_sin_cache),
+    ("partial RotaryEmbedding", fuse_partial_rotary_embedding),
+    ("scaled dot product attention", fuse_sdpa),
+    ("GroupQueryAttention", fuse_gqa),
+    ("packed GroupQueryAttention", fuse_qkv_gqa),
+    ("MultiHeadAttention", fuse_mha1),
+    ("MultiHeadAttention", fuse_mha2),
+    ("scale into MultiHeadAttention", fuse_mha_scale),
+    ("bias into MultiHeadAttention", fuse_mha_bias),
+    ("Attention", fuse_attention),
+    ("BiasGelu", fuse_bias_gelu),
 )
 
 
@@ -54,7 +68,7 @@ def apply(model: ir.Model, log: Log) -> None:
                 log.fire(title)
         # A half-way operator of onnxscript's own ("SDPA") that no engine has: back to its parts.
         if any(identifier not in known for identifier in model.functions):
-            _core.common_passes.InlinePass()(model)
+            common.InlinePass()(model)
     if not log.count:
         return
     _rename(model, names)

@@ -24,7 +24,7 @@ def apply(model: ir.Model, log: Log) -> None:
     rewriting.apply(model, RULES, log)
 
 
-class PadIntoConv(FuseConvPad):  # type: ignore[misc]
+class _PadIntoConv(FuseConvPad):
     """onnxscript's rule, guarded against the old form of Pad and against missing inputs."""
 
     def check(self, context: Any, x: ir.Value, pad: ir.Value, conv: ir.Value) -> MatchResult:
@@ -40,7 +40,7 @@ class PadIntoConv(FuseConvPad):  # type: ignore[misc]
 
 
 def _rule() -> RewriteRule:
-    instance = PadIntoConv()
+    instance = _PadIntoConv()
     instance.name = "Pad into Conv"
     return RewriteRule(
         instance.pattern, instance.rewrite, instance.check, name=instance.name, remove_nodes=instance.remove_nodes

@@ -91,7 +91,7 @@ class Log:
 
     @property
     def refused(self) -> tuple[Refused, ...]:
-        """Everything refused; of each rule the first `MOST_REFUSALS_PER_RULE`, then one line with the number left out."""
+        """Everything refused: of each rule the first `MOST_REFUSALS_PER_RULE`, then how many more."""
         out = []
         for rule, places in self._refused.items():
             kept = list(places)[:MOST_REFUSALS_PER_RULE]

@@ -8,12 +8,12 @@ refusal is recorded as a sentence, and a sweep is repeated until it changes noth
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRule
 from onnxscript.rewriter._basics import MatchContext
-from onnxscript.rewriter.pattern import MatchingTracer, MatchStatus, RewriteRuleClassBase
+from onnxscript.rewriter.pattern import MatchingTracer, MatchStatus
 
 from edgec.passes.naming import Names
 from edgec.passes.report import Log
@@ -25,7 +25,22 @@ MOST_SWEEPS = 20
 _OTHER_USES = "Matched nodes have other uses preventing replacement."
 
 
-class Rule(RewriteRuleClassBase):  # type: ignore[misc]
+if TYPE_CHECKING:
+    # onnxscript calls a rule's methods with the variables of its own pattern, by name: no signature fits them all.
+    class _Base:
+        pattern: Any
+        check: Any
+        rewrite: Any
+
+        def __init__(self, name: str, remove_nodes: bool) -> None: ...
+
+        @classmethod
+        def rule(cls) -> RewriteRule: ...
+else:
+    from onnxscript.rewriter.pattern import RewriteRuleClassBase as _Base
+
+
+class Rule(_Base):
     """A fusion: `pattern` (what it looks like), `check` (when it is legal, else why not), `rewrite` (what replaces it).
 
     `title` is the rule's name in reports. A rule with `bypass` leaves the inner nodes where something else uses them
@@ -38,10 +53,6 @@ class Rule(RewriteRuleClassBase):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(name=self.title, remove_nodes=not self.bypass)
 
-    def check(self, context: Any, **_: Any) -> MatchResult:
-        """Legal wherever the pattern matches, unless a rule says otherwise."""
-        return yes()
-
 
 def yes() -> MatchResult:
     """The rule may fire."""
@@ -53,7 +64,7 @@ def no(why: str = "") -> MatchResult:
     return MatchResult().fail(why)
 
 
-class _Recorder(MatchingTracer):  # type: ignore[misc]
+class _Recorder(MatchingTracer):
     """Turns what the matcher reports into refusals."""
 
     def __init__(self, model: ir.Model, log: Log) -> None:
@@ -68,7 +79,6 @@ class _Recorder(MatchingTracer):  # type: ignore[misc]
             if not self._is_legal(rule, container, node, match_result):
                 return
             self._log.refuse(str(rule), node.name, "A value inside the pattern is used elsewhere too.")
-
 
     def _is_legal(self, rule: Any, graph: ir.Graph, node: ir.Node, match: MatchResult) -> bool:
         """Whether the rule would have fired, had nobody else used the inner values: else it is no near miss."""
@@ -133,7 +143,9 @@ def _replace(model: ir.Model, graph: ir.Graph, root: ir.Node, delta: Any, taken:
         model.graph.register_initializer(value)
     heirs = list(matched)
     for node in new_nodes:
-        heir = next((m for m in heirs if m.op_type == node.op_type), None) or next((m for m in heirs if m is root), None)
+        heir = next((m for m in heirs if m.op_type == node.op_type), None) or next(
+            (m for m in heirs if m is root), None
+        )
         if heir is not None:
             heirs.remove(heir)
             node.name = heir.name
@@ -152,7 +164,7 @@ def _replace(model: ir.Model, graph: ir.Graph, root: ir.Node, delta: Any, taken:
 
 def rules_of(*classes: type[Rule], commute: bool = False) -> list[RewriteRule]:
     """One onnxscript rule for each class; with `commute` also those with the operands of Add and Mul swapped."""
-    rules: list[RewriteRule] = [c.rule() for c in classes]
+    rules = [c.rule() for c in classes]
     return [variant for rule in rules for variant in rule.commute()] if commute else rules
 
 

@@ -85,7 +85,7 @@ def per_channel(constant: np.ndarray[Any, Any], node: ir.Node, channels: int) ->
     return constant.reshape(-1).astype(np.float64)
 
 
-def scaled_output(node: ir.Node, scale: Floats, shift: Floats) -> tuple[ir.Tensor, ir.Tensor]:
+def scaled_output(node: ir.Node, scale: Floats, shift: Floats) -> tuple[ir.Tensor[Any], ir.Tensor[Any]]:
     """Weight and bias of the layer that computes `scale * node + shift` (one number an output channel)."""
     weight, bias = _weight(node), _bias(node)
     dtype = _dtype(node)
@@ -101,7 +101,7 @@ def scaled_output(node: ir.Node, scale: Floats, shift: Floats) -> tuple[ir.Tenso
     return tensor_like(new, dtype), tensor_like(bias * scale + shift, dtype)
 
 
-def scaled_input(node: ir.Node, scale: Floats, shift: Floats) -> tuple[ir.Tensor, ir.Tensor]:
+def scaled_input(node: ir.Node, scale: Floats, shift: Floats) -> tuple[ir.Tensor[Any], ir.Tensor[Any]]:
     """Weight and bias of the layer that computes `node(scale * x + shift)` (one number an input channel).
 
     Right only where the layer pads with nothing, or `shift` is zero.

@@ -1,4 +1,4 @@
-"""Shape arithmetic (Shape, Gather, Slice, Concat, …) is worked out at compile time, with dimensions known by name too."""
+"""Works out shape arithmetic (Shape, Gather, Slice, Concat, …) at compile time, dimensions known by name included."""
 
 from __future__ import annotations
 
@@ -245,9 +245,7 @@ def _constant(model: ir.Model, data: np.ndarray[Any, Any], wish: str, names: Nam
     return value
 
 
-def _to_constant(
-    model: ir.Model, node: ir.Node, known: dict[ir.Value, Known | None], names: Names, log: Log
-) -> None:
+def _to_constant(model: ir.Model, node: ir.Node, known: dict[ir.Value, Known | None], names: Names, log: Log) -> None:
     """Case 1."""
     if len(node.outputs) != 1 or not node.outputs[0].uses() or node.outputs[0].is_graph_output():
         return
@@ -263,9 +261,7 @@ def _to_constant(
     log.fire(_CONSTANT, node.name)
 
 
-def _materialize(
-    model: ir.Model, node: ir.Node, known: dict[ir.Value, Known | None], names: Names, log: Log
-) -> None:
+def _materialize(model: ir.Model, node: ir.Node, known: dict[ir.Value, Known | None], names: Names, log: Log) -> None:
     """Case 2."""
     data, shape, output = node.inputs[0], input_at(node, 1), node.outputs[0]
     if data is None or shape is None or integers(shape) is not None:

@@ -17,7 +17,7 @@ def apply(model: ir.Model, log: Log) -> None:
     3. A function nobody calls, an operator set nobody uses.
     """
     library.run(model, common.RemoveUnusedNodesPass(), log, "unused node")
-    library.run(model, common.RemoveUnusedFunctionsPass(), log, "unused function")
+    library.run(model, common.RemoveUnusedFunctionsPass(), log, "unused function")  # type: ignore[no-untyped-call]
     library.run(model, common.RemoveUnusedOpsetsPass(), log, "unused operator set")
 
 

@@ -46,6 +46,12 @@ def input_at(node: ir.Node, index: int) -> ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def flag(node: ir.Node, name: str, default: bool = False) -> bool:
+    """An integer attribute that means yes or no."""
+    number: int = node.attributes.get_int(name, int(default))
+    return number != 0
+
+
 def rank(value: ir.Value | None) -> int | None:
     """Number of dimensions, where it is known."""
     return None if value is None or value.shape is None else len(value.shape)
@@ -82,6 +88,6 @@ def is_op(node: ir.Node | None, *op_types: str) -> bool:
     return node is not None and node.domain in ("", "ai.onnx") and node.op_type in op_types
 
 
-def tensor_like(data: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Tensor:
+def tensor_like(data: np.ndarray[Any, Any], dtype: ir.DataType) -> ir.Tensor[Any]:
     """`data` rounded to `dtype`, as a tensor."""
     return ir.Tensor(np.asarray(data).astype(dtype.numpy()), dtype=dtype)

@@ -26,7 +26,7 @@ from edgec.passes.check import difference
 PACKED = {"int4": 2, "uint4": 2, "float4_e2m1fn": 2, "int2": 4, "uint2": 4}
 SMALL = {"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", *PACKED}
 
-# Reassociating a float16 sum, or float64 noise around zero (DFT), moves the last bits; the suite's own tolerance is 1e-3.
+# Reassociating a float16 sum, or float64 noise around zero (DFT), moves the last bits; the suite itself allows 1e-3.
 TOLERANCE = 1e-3
 
 
@@ -85,7 +85,9 @@ def as_array(value: Any) -> np.ndarray:
         count = int(np.prod(value.shape())) if value.shape() else 1
         size = -(-count // PACKED[dtype.name]) if dtype.name in PACKED else count * dtype.itemsize
         raw = ctypes.string_at(value.data_ptr(), size)
-        return np.frombuffer(raw, np.uint8) if dtype.name in PACKED else np.frombuffer(raw, dtype).reshape(value.shape())
+        return (
+            np.frombuffer(raw, np.uint8) if dtype.name in PACKED else np.frombuffer(raw, dtype).reshape(value.shape())
+        )
 
 
 def solid(x: Any) -> Any:
