@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +19,11 @@ from edgec.errors import BadInputError
 
 # One sample over 1 GiB is not edge data; a header may claim anything, the allocation follows it.
 MAX_SAMPLE = 1 << 30
+# What zipfile, zlib, struct and numpy's header parser raise on damaged or unusual files.
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, TypeError, KeyError, IndexError),
+    *(OverflowError, RuntimeError, SyntaxError, tokenize.TokenError),  # NotImplementedError is a RuntimeError
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ def _open(path: Path) -> zipfile.ZipFile:
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise BadInputError(f"{path} is not there", "no such file", "check the path", code="E900") from None
-    except (OSError, zipfile.BadZipFile, ValueError) as problem:
+    except _DAMAGED as problem:
         raise BadInputError(
             f"{path} can't be read as .npz", str(problem), "write it with numpy.savez", code="E927"
         ) from problem
@@ -133,17 +141,5 @@ class _guard:  # noqa: N801 - reads like a keyword
         return None
 
     def __exit__(self, kind: Any, problem: BaseException | None, trace: Any) -> None:
-        import zlib
-
-        damaged = (
-            zipfile.BadZipFile,
-            zlib.error,
-            ValueError,
-            EOFError,
-            OSError,
-            KeyError,
-            NotImplementedError,
-            RuntimeError,
-        )
-        if isinstance(problem, damaged):
+        if isinstance(problem, _DAMAGED):
             raise BadInputError(f"{self.path} is damaged", f"{problem}", "write it again", code="E927") from problem

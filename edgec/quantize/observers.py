@@ -8,6 +8,10 @@ from typing import Protocol
 import numpy as np
 
 
+# Values under 2^−100 count as zero: float32 could not hold the factor that would tell them apart.
+_SMALLEST = -100
+
+
 class Observer(Protocol):
     """Sees a value once per sample and says the range to quantize it with."""
 
@@ -71,7 +75,7 @@ class Histogram:
             return
         needed = math.frexp(largest)[1]  # the least k with largest < 2^k
         if self._power is None:
-            self._power = needed
+            self._power = max(needed, _SMALLEST)
         while self._power < needed:
             self._grow()
         half = self._bins // 2
