@@ -86,7 +86,7 @@ def compile(
             if passes not in quantized:
                 quantized[passes] = quantize.run(fused[passes].model, given, request, progress)
             if quantized[passes].model is None:
-                note = "no layer of this model can be int8"
+                note = quantized[passes].why_not
             else:
                 models["int8"] = quantized[passes].model
         with progress(f"emitting for {kind.board.name}", None):

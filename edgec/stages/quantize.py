@@ -1,4 +1,4 @@
-"""The int8 model of a fused one: ranges from the calibration data, an assignment, Q/DQ by the engine's rules."""
+"""The int8 model of a fused one, by the quantization room."""
 
 from __future__ import annotations
 
@@ -17,41 +17,22 @@ from edgec.stages.inputs import Inputs
 
 @dataclass(frozen=True)
 class Quantized:
-    """The int8 model and what is told of it in the report."""
+    """The int8 model, None with the reason where no layer can be int8, and what the report tells of it."""
 
     model: ir.Model | None
-    """None where no layer can be int8."""
-    report: Mapping[str, Any]
+    report: Mapping[str, Any] | None
+    why_not: str = ""
 
 
 def run(model: ir.Model, inputs: Inputs, request: Request, progress: Progress) -> Quantized:
-    """Calibrate, assign, place. `model` is left as it is."""
+    """Quantize a copy of `model`. Raises UnsupportedError where int8 was asked for by name and nothing can be int8."""
     assert inputs.calibration is not None, "gather() refuses int8 without data"
-    assignment = quantize.assign(model, exclude=request.exclude)
-    needed = quantize.ranges_needed(model, assignment)
-    done = 0
-    with progress("calibrating", inputs.calibration.count) as step:
-
-        def advance(count: int, total: int | None) -> None:
-            nonlocal done
-            step(count - done)
-            done = count
-
-        ranges = quantize.calibrate(model, inputs.calibration, method=request.method, values=needed, progress=advance)
-    with progress("placing Q/DQ", None):
-        placed = quantize.quantize(model, ranges, assignment, placement="onnxruntime")
-    counted = sum(node.op_type == "QuantizeLinear" for node in placed.graph)
-    if not counted and request.precision == "int8":
-        raise UnsupportedError(
-            "nothing in this model can be int8",
-            "It has no convolution, matrix product or other layer with weights that the engine runs in int8.",
-            "Use --precision float32, or auto.",
-            code="E410",
+    try:
+        made = quantize.quantize_with_data(
+            model, inputs.calibration, method=request.method, exclude=request.exclude, effort=request.effort, progress=progress
         )
-    report = {
-        "method": ranges.method,
-        "samples": ranges.samples,
-        "layers": {name: ("int8" if scheme else "float32") for name, scheme in assignment.items()},
-        "skipped": dict(ranges.skipped),
-    }
-    return Quantized(placed if counted else None, report)
+    except UnsupportedError as e:
+        if request.precision == "int8":
+            raise
+        return Quantized(None, None, e.what)
+    return Quantized(made.model, made.report(model))

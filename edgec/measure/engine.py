@@ -1,0 +1,58 @@
+"""A payload on this machine: loaded by the very adapter that a device uses, from the artifact's own bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgec.errors import MissingError
+from edgec.measure.accuracy import Run
+from edgec_runtime import engines
+from edgec_runtime.payload import Payload
+from edgec_targets.types import Built
+
+
+class BuiltPayload(Payload):
+    """A payload that is not in a bundle yet."""
+
+    def __init__(self, built: Built) -> None:
+        super().__init__({"files": {role: name for role, (name, _) in built.files.items()}})
+        self._content = {role: content for role, (_, content) in built.files.items()}
+
+    def path(self, role: str) -> None:
+        """None: it is in memory."""
+        return None
+
+    def buffer(self, role: str) -> bytes:
+        """The file's bytes."""
+        return self._content[role]
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@contextmanager
+def executable(built: Built) -> Iterator[Run]:
+    """`run(feed) -> [outputs]` of a payload, with this machine's own number of threads.
+
+    Raises UnsupportedError where the engine refuses it.
+    """
+    own = {"threads", "spinning", "arena"}  # the board's settings say nothing about this machine
+    engine = engines.find(built.engine)
+    if engine is None:
+        raise MissingError(f"the engine '{built.engine}' has no adapter here", fix="Install the package that brings it.")
+    loaded = engine.load(BuiltPayload(built), {k: v for k, v in built.options.items() if k not in own})
+    names = [tensor.name for tensor in loaded.outputs]
+
+    def run(feed: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        # np.ascontiguousarray would make a scalar rank 1.
+        return loaded.run(names, {k: v if v.flags.c_contiguous else np.array(v, order="C") for k, v in feed.items()})
+
+    try:
+        yield run
+    finally:
+        loaded.close()
