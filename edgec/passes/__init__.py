@@ -73,9 +73,11 @@ def run(
         raise UsageError(
             f"There is no pass '{unknown[0]}'.", f"Passes are: {', '.join(ALL)}.", "Take one of these names."
         )
-    from edgec.passes import naming, unused
+    from edgec.passes import naming, shapes, unused
 
     naming.name_nodes(model)
+    with _overridable_hidden(model):
+        shapes.infer(model)
     applied = []
     for name in chosen:
         before = _size(model)

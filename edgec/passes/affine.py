@@ -11,7 +11,7 @@ from onnxscript.rewriter import MatchResult
 from edgec.passes import batchnorm, rewriting, scaling
 from edgec.passes.batchnorm import rescaled
 from edgec.passes.report import Log
-from edgec.passes.values import array, flag
+from edgec.passes.values import array, flag, rank
 
 # Scales outside this range would push rounding or range from activations into weights; float32 has 24 bits.
 _SANE = (1e-6, 1e6)
@@ -47,6 +47,17 @@ def _factors(op_type: str, constant: scaling.Floats) -> tuple[scaling.Floats, sc
 def _channels(value: ir.Value, layer: ir.Node, channels: int) -> scaling.Floats | None:
     constant = array(value)
     return None if constant is None else scaling.per_channel(constant, layer, channels)
+
+
+def _fits(x: ir.Value, c: ir.Value, layer: ir.Node, channels: int) -> bool:
+    """Whether `x op c` has x's shape: c brings neither axes nor channels that x does not have."""
+    axes, own = rank(x), rank(c) or 0
+    if own == 0:
+        return True
+    if axes is None or own > axes or x.shape is None:
+        return False
+    constant = array(c)
+    return (constant is not None and constant.size == 1) or x.shape[scaling.channel_axis(layer)] == channels
 
 
 def _refusal(layer: ir.Node, c: ir.Value, channels: int) -> str:
@@ -121,8 +132,8 @@ class _Before(rewriting.Rule):
             return rewriting.no("The Gemm transposes its input")
         if why := _refusal(layer, c, scaling.in_channels(layer)):
             return rewriting.no(why)
-        if array(c).ndim > 1 and layer.op_type == "MatMul":  # type: ignore[union-attr]
-            return rewriting.no("The constant may make the result bigger")
+        if not _fits(x, c, layer, scaling.in_channels(layer)):
+            return rewriting.no("The constant makes the result bigger, or the shape of the input is not known")
         constant = _channels(c, layer, scaling.in_channels(layer))
         assert constant is not None
         scale, shift = _factors(self.arithmetic, constant)
@@ -164,7 +175,7 @@ class _ScaleOverShift(rewriting.Rule):
         inner = op.Add(op.Mul(x, c), d)
         return op.Conv(inner, _allow_other_inputs=True, _outputs=["outer"])
 
-    def check(self, context: Any, c: ir.Value, d: ir.Value, outer: ir.Value, **_: Any) -> MatchResult:
+    def check(self, context: Any, x: ir.Value, c: ir.Value, d: ir.Value, outer: ir.Value) -> MatchResult:
         layer = outer.producer()
         if layer is None or array(c) is None or array(d) is None:
             return rewriting.no()
@@ -173,6 +184,8 @@ class _ScaleOverShift(rewriting.Rule):
         channels = scaling.in_channels(layer)
         if why := _refusal(layer, c, channels) or _refusal(layer, d, channels):
             return rewriting.no(why)
+        if not _fits(x, c, layer, channels):
+            return rewriting.no("The scale makes the result bigger, or the shape of the input is not known")
         scale = _channels(c, layer, channels)
         if scale is None or not np.all((np.abs(scale) >= _SANE[0]) & (np.abs(scale) <= _SANE[1])):
             return rewriting.no("The scale is zero or out of range")

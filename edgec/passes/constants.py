@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -20,9 +21,8 @@ def apply(model: ir.Model, log: Log) -> None:
 
     1. A Constant node becomes an initializer of the same name.
     2. A Constant that is itself an output of a graph stays: an output must be computed there.
-    3. A sparse constant stays a node.
-    4. An initializer of a subgraph moves to the main graph, under a name nobody has.
-    5. A model of IR version 3 lists its weights among its inputs only because it had to: they leave the inputs.
+    3. An initializer of a subgraph moves to the main graph, under a name nobody has.
+    4. A model of IR version 3 lists its weights among its inputs only because it had to: they leave the inputs.
     """
     if model.ir_version < FREE_INITIALIZERS:
         common.RemoveInitializersFromInputsPass()(model)
@@ -33,17 +33,18 @@ def apply(model: ir.Model, log: Log) -> None:
 
 
 class _Lift(common.LiftConstantsToInitializersPass):
-    """onnx-ir's pass, which raises on a sparse constant and cuts zero bytes off the end of a string."""
+    """onnx-ir's pass, which cuts zero bytes off the end of a string."""
 
     def _constant_node_attribute_to_tensor(
         self, node: ir.Node, attr_name: str, attr_value: ir.Attr, initializer_name: str
     ) -> ir.TensorProtocol | None:
-        if attr_value.is_ref() or attr_name == "sparse_value":
+        if attr_value.is_ref():
             return None
         if attr_name == "value_string":
-            return ir.StringTensor([attr_value.as_string().encode()], shape=ir.Shape([]), name=initializer_name)
+            return ir.StringTensor(np.array(attr_value.as_string().encode(), dtype=object), name=initializer_name)
         if attr_name == "value_strings":
-            return ir.StringTensor([s.encode() for s in attr_value.as_strings()], name=initializer_name)
+            strings = [s.encode() for s in attr_value.as_strings()]
+            return ir.StringTensor(np.array(strings, dtype=object), name=initializer_name)
         return super()._constant_node_attribute_to_tensor(node, attr_name, attr_value, initializer_name)
 
 

@@ -44,6 +44,8 @@ class _Gelu(rewriting.Rule):
     ) -> MatchResult:
         scaled = erf.producer().inputs[0] if erf.producer() is not None else None  # type: ignore[union-attr]
         divides = scaled is not None and scaled.producer() is not None and scaled.producer().op_type == "Div"  # type: ignore[union-attr]
+        if x.dtype != ir.DataType.FLOAT:
+            return rewriting.no()  # engines have no kernels for other types
         if opset(context.model) < _SINCE:
             return rewriting.no(f"Gelu needs operator set {_SINCE}")
         if not _is(root, math.sqrt(2) if divides else math.sqrt(0.5)) or not _is(one, 1.0) or not _is(half, 0.5):

@@ -10,7 +10,7 @@ from onnxscript.rewriter import MatchResult, RewriteRule
 
 from edgec.passes import rewriting
 from edgec.passes.report import Log
-from edgec.passes.values import FLOATING, opset, rank, scalar
+from edgec.passes.values import opset, rank, scalar
 
 # Exporters write 1/6 as 0.1666667 or as a float32; nothing else lies this near (relative).
 _NEAR = 1e-5
@@ -23,7 +23,8 @@ def apply(model: ir.Model, log: Log) -> None:
     2. x * Clip(x + 3, 0, 6) / 6, in any order of the product: HardSwish (operator set 14 on).
     3. x * HardSigmoid(x) with alpha 1/6, beta 1/2: HardSwish.
     4. Other numbers: left alone, with the reason.
-    5. A constant that makes the result bigger than x, or integers: left alone.
+    5. A constant that makes the result bigger than x: left alone.
+    6. Other types than float: left alone; engines have no kernels for them.
     """
     rewriting.apply(model, RULES, log)
 
@@ -59,7 +60,7 @@ class _Parts(rewriting.Rule):
             return rewriting.no()
         if self.swish and opset(context.model) < 14:
             return rewriting.no("HardSwish needs operator set 14")
-        if x.dtype not in FLOATING:
+        if x.dtype != ir.DataType.FLOAT:
             return rewriting.no()
         if not _near(three, 3.0) or not _near(low, 0.0) or not _near(high, 6.0):
             return rewriting.no(f"Not clip(x + 3, 0, 6) but clip(x + {scalar(three)}, {scalar(low)}, {scalar(high)})")
@@ -109,7 +110,7 @@ class _SwishFromSigmoid(rewriting.Rule):
 
     def check(self, context: Any, x: ir.Value, gate: ir.Value) -> MatchResult:
         node = gate.producer()
-        if node is None or x.dtype not in FLOATING:
+        if node is None or x.dtype != ir.DataType.FLOAT:
             return rewriting.no()
         if opset(context.model) < 14:
             return rewriting.no("HardSwish needs operator set 14")

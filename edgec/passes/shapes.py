@@ -28,10 +28,14 @@ Known = np.ndarray[Any, Any]
 
 
 def infer(model: ir.Model) -> None:
-    """Shape inference by ONNX, with data propagation: types and shapes that were not known are filled in.
+    """Shape inference by ONNX, with data propagation, from the inputs on.
 
-    onnx-ir's own pass would write a tensor type on sequences; the model is left alone where inference fails.
+    What the file says of inner values is not believed where inference knows better: after somebody has made the batch
+    of a model free, it may still say 1 everywhere. Where inference fails, and for operators that it does not know, the
+    file's word stays. (onnx-ir's own pass keeps what the file says, and would write a tensor type on sequences.)
     """
+    dims = (dimension(d) for v in model.graph.inputs if v.shape is not None for d in v.shape)
+    named = {d for d in dims if d is not None}
     order = list(model.graph.initializers.values())
     with library.quiet(), contextlib.suppress(Exception):
         inferred = ir.from_proto(call_onnx_api(_infer, model))
@@ -39,7 +43,7 @@ def infer(model: ir.Model) -> None:
             found = {v.name: v for n in source for v in n.outputs}
             for value in (v for n in graph for v in n.outputs):
                 if (other := found.get(value.name)) is not None:
-                    _refine(value, other)
+                    _refine(value, other, named)
     # The library takes large initializers out for the call and adds them again at the end: keep the file's order.
     model.graph.initializers.clear()
     for value in order:
@@ -47,10 +51,12 @@ def infer(model: ir.Model) -> None:
 
 
 def _infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    del proto.graph.value_info[:]
     return onnx.shape_inference.infer_shapes(proto, check_type=False, strict_mode=False, data_prop=True)
 
 
-def _refine(value: ir.Value, inferred: ir.Value) -> None:
+def _refine(value: ir.Value, inferred: ir.Value, named: set[int | str]) -> None:
+    """Takes what inference found: numbers, and names that come from the inputs; else what is known already."""
     if value.type is None:
         value.type = inferred.type
     if inferred.shape is None:
@@ -59,7 +65,10 @@ def _refine(value: ir.Value, inferred: ir.Value) -> None:
         value.shape = inferred.shape
     elif len(value.shape) == len(inferred.shape) and not value.is_graph_output():
         value.shape = ir.Shape(
-            [b if dimension(a) is None else a for a, b in zip(value.shape, inferred.shape, strict=True)]
+            [
+                b if dimension(a) is None or isinstance(b, int) or dimension(b) in named else a
+                for a, b in zip(value.shape, inferred.shape, strict=True)
+            ]
         )
 
 

@@ -11,8 +11,6 @@ import onnx_ir as ir
 # bits once more, which moves the outputs by up to 2^-11 (2^-8) relative, more than a pass may.
 FOLDABLE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 
-FLOATING = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
 
 def array(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
     """The constant in `value`, or None where it is not one.
