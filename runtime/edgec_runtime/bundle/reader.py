@@ -25,6 +25,7 @@ from edgec_runtime.trust import store
 AGAIN = "get the file again from where it was made, and don't use this one"
 _START = layout.LOCAL.size + len(layout.MANIFEST)
 _Open = open
+CHUNK = 1 << 20  # bytes
 
 
 class Bundle:
@@ -80,6 +81,25 @@ class Bundle:
         data = bytes(self._view[position : position + size])
         _check_data(name, data, digest, crc)
         return data
+
+    def copy(self, name: str, file: int) -> None:
+        """Write a member to a file descriptor, hashing what is written. Raises TrustError where it is not as signed.
+
+        Only a piece of it is in memory at a time. What was written before an error must not be used.
+        """
+        from hashlib import sha256
+
+        position, size, digest, crc = self._places[name]
+        hashed, checked = sha256(), 0
+        for start in range(position, position + size, CHUNK):
+            chunk = bytes(self._view[start : min(start + CHUNK, position + size)])
+            hashed.update(chunk)
+            checked = zlib.crc32(chunk, checked)
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        if hashed.hexdigest() != digest or checked != crc:
+            raise _not_as_signed(name)
 
     def verify_all(self) -> None:
         """Hash every member. Raises TrustError naming the first that is not what the manifest says."""
@@ -198,12 +218,16 @@ def _check_data(name: str, data: memoryview | bytes, digest: str, crc: int) -> N
     from hashlib import sha256
 
     if sha256(data).hexdigest() != digest or zlib.crc32(data) != crc:
-        raise TrustError(
-            f"the member {name!r} is not what the manifest says",
-            "its SHA-256 or its checksum differs: it was changed after signing, or damaged",
-            AGAIN,
-            code="E504",
-        )
+        raise _not_as_signed(name)
+
+
+def _not_as_signed(name: str) -> Error:
+    return TrustError(
+        f"the member {name!r} is not what the manifest says",
+        "its SHA-256 or its checksum differs: it was changed after signing, or damaged",
+        AGAIN,
+        code="E504",
+    )
 
 
 def _not_a_bundle(name: str) -> Error:

@@ -6,14 +6,11 @@ A version is a release (numbers with dots), perhaps a pre-, post- or development
 
 from __future__ import annotations
 
-import re
-
-_VERSION = re.compile(
+_VERSION = (
     r"v?(\d{1,9}(?:\.\d{1,9}){0,7})(?:[-_.]?(a|b|c|rc|alpha|beta|pre|preview)[-_.]?(\d{0,9}))?"
-    r"(?:[-_.]?(post|rev|r)[-_.]?(\d{0,9}))?(?:[-_.]?(dev)[-_.]?(\d{0,12}))?(?:\+[a-z0-9._-]{1,64})?",
-    re.ASCII | re.IGNORECASE,
+    r"(?:[-_.]?(post|rev|r)[-_.]?(\d{0,9}))?(?:[-_.]?(dev)[-_.]?(\d{0,12}))?(?:\+[a-z0-9._-]{1,64})?"
 )
-_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\S{1,64})", re.ASCII)
+OPERATORS = (">=", "<=", "==", "!=", ">", "<")
 MAX_RANGE = 256
 _PRE = {"a": 0, "alpha": 0, "b": 1, "beta": 1, "c": 2, "rc": 2, "pre": 2, "preview": 2}
 Key = tuple[tuple[int, ...], tuple[int, int], int, int]  # (release, pre, post, dev): ordered as PEP 440 orders versions
@@ -21,12 +18,25 @@ Key = tuple[tuple[int, ...], tuple[int, int], int, int]  # (release, pre, post, 
 
 def key(version: str) -> Key:
     """A sort key of a version. Raises ValueError where it is not one."""
-    match = _VERSION.fullmatch(version.strip())
-    if not match:
-        raise ValueError(f"{version[:40]!r} is not a version")
-    release = [int(part) for part in match[1].split(".")]
+    plain = version.split(".")
+    if len(plain) <= 8 and all(part.isdigit() and part.isascii() and len(part) < 10 for part in plain):
+        return _release(plain), (9, 0), -1, 10**13  # most versions: no need to compile a pattern
+    return _full_key(version)
+
+
+def _release(parts: list[str]) -> tuple[int, ...]:
+    release = [int(part) for part in parts]
     while len(release) > 1 and release[-1] == 0:
         release.pop()
+    return tuple(release)
+
+
+def _full_key(version: str) -> Key:
+    import re
+
+    match = re.fullmatch(_VERSION, version.strip(), re.ASCII | re.IGNORECASE)
+    if not match:
+        raise ValueError(f"{version[:40]!r} is not a version")
     is_dev = match[6] is not None
     if match[2]:
         pre: tuple[int, int] = (_PRE[match[2].lower()], int(match[3] or 0))
@@ -34,7 +44,7 @@ def key(version: str) -> Key:
         pre = (-1, 0) if is_dev and not match[4] else (9, 0)  # a development release comes before its pre-releases
     post = int(match[5] or 0) if match[4] else -1
     dev = int(match[7] or 0) if is_dev else 10**13
-    return tuple(release), pre, post, dev
+    return _release(match[1].split(".")), pre, post, dev
 
 
 def parse(text: str) -> tuple[tuple[str, Key], ...]:
@@ -43,10 +53,11 @@ def parse(text: str) -> tuple[tuple[str, Key], ...]:
         raise ValueError("the range is too long")
     clauses = []
     for part in text.split(",") if text.strip() else ():
-        match = _CLAUSE.fullmatch(part.strip())
-        if not match:
-            raise ValueError(f"{part.strip()[:40]!r} is not a comparison such as >=1.18")
-        clauses.append((match[1], key(match[2])))
+        clause = part.strip()
+        operator = next((known for known in OPERATORS if clause.startswith(known)), None)
+        if operator is None:
+            raise ValueError(f"{clause[:40]!r} is not a comparison such as >=1.18")
+        clauses.append((operator, key(clause[len(operator) :].strip())))
     return tuple(clauses)
 
 

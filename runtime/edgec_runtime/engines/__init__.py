@@ -1,1 +1,41 @@
 """Engines that run payloads: one adapter a file, mirrored by `edgec_targets/emitters/<engine>/`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgec_runtime.engines.base import Engine
+
+BUILT_IN = ("onnxruntime",)
+GROUP = "edgec_runtime.engines"  # entry points of third parties: NAME = "package.module:EngineClass"
+
+
+def find(name: str) -> Engine | None:
+    """The adapter of an engine by the name that manifests use, or None where nobody provides one.
+
+    The adapters that come with this package are looked up first: reading the entry points of all installed
+    distributions takes longer than loading a small model.
+    """
+    if name == "onnxruntime":
+        from edgec_runtime.engines import onnxruntime
+
+        return onnxruntime.Engine()
+    from importlib import metadata
+
+    found = metadata.entry_points()
+    group = found.select(group=GROUP) if hasattr(found, "select") else found.get(GROUP, ())  # Python 3.9: a dict
+    for point in group:
+        if point.name == name:
+            engine: Engine = point.load()()
+            return engine
+    return None
+
+
+def names() -> list[str]:
+    """All engines that an adapter is installed for."""
+    from importlib import metadata
+
+    found = metadata.entry_points()
+    group = found.select(group=GROUP) if hasattr(found, "select") else found.get(GROUP, ())
+    return sorted({*BUILT_IN, *(point.name for point in group)})

@@ -1,0 +1,102 @@
+"""`edgec-rt bench FILE|--app NAME`: how long a run takes here, and a cold start."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from edgec_runtime.cli import source
+from edgec_runtime.errors import UsageError
+
+WARM_UP = 10
+COLD_STARTS = 3
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Time runs in this process (median, p99, least, spread) and cold starts in processes of their own (least, median).
+
+    Spread is the distance between the quartiles over the median. Without --input the golden input is used, or zeros
+    where there is none. A cold start is from the start of the process to the first output.
+    """
+    if options.runs < 1:
+        raise UsageError("--runs must be 1 or more", f"it is {options.runs}", "give another number", code="E205")
+    cold = sorted(_cold_start(options) for _ in range(COLD_STARTS))
+    with source.open_model(options) as model:
+        feeds = source.read_npz(options.input) if options.input else zeros(model.inputs)
+        for _ in range(WARM_UP):
+            model.run(feeds)
+        cpu, times = time.process_time(), []
+        for _ in range(options.runs):
+            start = time.perf_counter()
+            model.run(feeds)
+            times.append(time.perf_counter() - start)
+        cpu = (time.process_time() - cpu) / options.runs
+        info = model.info
+    times.sort()
+    median = times[len(times) // 2]
+    return {
+        "payload": info["payload"],
+        "engine": f"{info['engine']} {info['engine_version']}",
+        "runs": options.runs,
+        "median_s": median,
+        "p99_s": times[min(len(times) - 1, int(len(times) * 0.99))],
+        "least_s": times[0],
+        "spread": (times[len(times) * 3 // 4] - times[len(times) // 4]) / median,
+        "cpu_s": cpu,
+        "cold_start_s": cold[len(cold) // 2],
+        "cold_start_least_s": cold[0],
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    """For people."""
+    return (
+        f"{result['payload']} on {result['engine']}\n"
+        f"  a run       median {result['median_s'] * 1e3:.3f} ms   p99 {result['p99_s'] * 1e3:.3f} ms   "
+        f"spread {result['spread'] * 100:.0f} %   CPU {result['cpu_s'] * 1e3:.3f} ms   ({result['runs']} runs)\n"
+        f"  cold start  median {result['cold_start_s'] * 1e3:.0f} ms   least {result['cold_start_least_s'] * 1e3:.0f} ms"
+    )
+
+
+def zeros(inputs: Any) -> dict[str, Any]:
+    """A feed of zeros: free sizes are 1. Text inputs are empty strings."""
+    np = source.numpy()
+    from edgec_runtime import arrays
+
+    feeds = {}
+    for tensor in inputs:
+        shape = [size if isinstance(size, int) else 1 for size in tensor["shape"]]
+        feeds[tensor["name"]] = (
+            np.full(shape, "", dtype=object) if tensor["dtype"] == "string"
+            else np.zeros(shape, dtype=arrays.numpy_type(tensor["dtype"]))
+        )  # fmt: skip
+    return feeds
+
+
+def _cold_start(options: argparse.Namespace) -> float:
+    """Seconds from starting a process to its first output (on stdout, so that its end is not counted)."""
+    import subprocess
+
+    arguments = {
+        name: getattr(options, name) for name in ("app", "engine", "payload", "threads", "allow_unsigned")
+    } | {"path": options.file}  # fmt: skip
+    code = (
+        "import edgec_runtime as rt\n"
+        f"model = rt.load(**{arguments!r})\n"
+        "from edgec_runtime.cli import bench_command, source\n"
+        f"path = {options.input!r}\n"
+        "model.run(source.read_npz(path) if path else bench_command.zeros(model.inputs))\n"
+        "print('done', flush=True)\n"
+    )
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    seconds = time.perf_counter() - start
+    _, errors = process.communicate()
+    if line.strip() != b"done":
+        source.open_model(options).close()  # gives the error itself, where it is one of ours
+        raise UsageError("a cold start failed", errors.decode("utf-8", "replace")[-300:], "try `edgec-rt run`")
+    return seconds

@@ -1,0 +1,81 @@
+"""`edgec-rt doctor`: what this device has, and what is amiss."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from edgec_runtime import __version__, engines, machine
+from edgec_runtime import root as root_
+from edgec_runtime.errors import Error
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Python, architecture, instruction set, memory, engines with versions, root folder, trusted keys, apps."""
+    import platform
+
+    here = machine.this()
+    problems: list[str] = []
+    found: dict[str, str | None] = {}
+    for name in engines.names():
+        engine = engines.find(name)
+        found[name] = engine.version() if engine else None
+    if not any(found.values()):
+        problems.append("no engine is installed: pip install 'edgec-runtime[onnxruntime]'")
+    root, keys, apps = None, [], []
+    try:
+        root = root_.find()
+        from edgec_runtime.trust import store
+
+        keys = sorted(store.load_trusted())
+        apps = _apps(root)
+    except Error as error:
+        problems.append(f"{error.what}: {error.why}. {error.fix}")
+    if not keys:
+        problems.append("no key is trusted: put its PEM file into the root's trust folder")
+    return {
+        "edgec_runtime": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "libc": " ".join(platform.libc_ver()).strip(),
+        "kernel": platform.release(),
+        **here.as_dict(),
+        "cpus": os.cpu_count(),
+        "engines": found,
+        "root": root,
+        "trusted_keys": keys,
+        "apps": apps,
+        "problems": problems,
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    """For people."""
+    memory = "?" if result["memory"] is None else f"{result['memory'] / 1e6:.0f} MB"
+    lines = [
+        f"edgec-runtime {result['edgec_runtime']}, Python {result['python']}, {result['libc'] or 'libc unknown'}",
+        f"machine   {result['arch']}, {result['cpus']} CPUs, {memory} of memory free",
+        f"isa       {' '.join(result['isa']) or 'unknown'}",
+        *(f"engine    {name} {version or 'not installed'}" for name, version in result["engines"].items()),
+        f"root      {result['root'] or 'unclear'}",
+        *(f"key       {key}" for key in result["trusted_keys"]),
+        *(f"app       {app['app']}, slot {app['active']}" for app in result["apps"]),
+        *(f"problem   {problem}" for problem in result["problems"]),
+    ]
+    return "\n".join(lines)
+
+
+def _apps(root: str) -> list[dict[str, Any]]:
+    from edgec_runtime.slots import state
+
+    folder = os.path.join(root, "apps")
+    apps = []
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        try:
+            active = state.read(os.path.join(folder, name), name).active
+        except Error as error:
+            active = error.what
+        apps.append({"app": name, "active": active})
+    return apps
