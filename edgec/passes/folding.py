@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.optimizer._constant_folding import FoldConstantsPass
 
-from edgec.passes import library, naming
+from edgec.passes import constants, library, naming
 from edgec.passes.report import Log
 from edgec.passes.values import array, flag, is_op, opset, static_shape
 
@@ -52,6 +52,7 @@ def apply(model: ir.Model, log: Log) -> None:
                 log.fire(_TITLE, name)
         if not modified:
             break
+    constants.apply(model, Log())  # the library leaves Constant nodes
     _scalars_for_range(model)
     naming.separate(model)
 

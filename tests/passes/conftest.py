@@ -53,7 +53,7 @@ def random_inputs(model: onnx.ModelProto, seed: int = 0) -> dict[str, np.ndarray
         shape = [d.dim_value if d.HasField("dim_value") else 2 for d in tensor.shape.dim]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
         data = np.asarray(rng.standard_normal(shape) * 4)
-        feeds[value.name] = np.asarray(data > 0 if dtype == bool else data, dtype=dtype)
+        feeds[value.name] = np.asarray(data > 0 if dtype.kind == "b" else data, dtype=dtype)
     return feeds
 
 
@@ -68,7 +68,9 @@ def run_engine(model: onnx.ModelProto, feeds: Mapping[str, Any]) -> list[Any]:
     return session.run(None, dict(feeds))
 
 
-def parse(text: str, weights: Mapping[str, Any] | None = None, opset: int = 21, ir_version: int = 10) -> onnx.ModelProto:
+def parse(
+    text: str, weights: Mapping[str, Any] | None = None, opset: int = 21, ir_version: int = 10
+) -> onnx.ModelProto:
     model = onnx.parser.parse_model(f'<ir_version: {ir_version}, opset_import: ["" : {opset}]>\n{text}')
     for name, data in (weights or {}).items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(data), name))

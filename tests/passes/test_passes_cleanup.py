@@ -1,5 +1,6 @@
 """constants, identity, folding, noop, chains, duplicates, unused: the smallest graph for each numbered case."""
 
+# ruff: noqa: E501  (a model is a line of text)
 from __future__ import annotations
 
 import numpy as np
@@ -12,7 +13,9 @@ from edgec import passes
 
 class TestConstants:
     def test_1_constant_node_becomes_an_initializer_of_the_same_name(self, apply):
-        got = apply("a (float[2] x) => (float[2] y) { c = Constant<value_floats = [1.0, 2.0]>() y = Add(x, c) }", "constants")
+        got = apply(
+            "a (float[2] x) => (float[2] y) { c = Constant<value_floats = [1.0, 2.0]>() y = Add(x, c) }", "constants"
+        )
         assert got.ops == {"Add": 1}
         assert list(got.model.graph.initializers) == ["c"]
 
@@ -127,7 +130,11 @@ class TestFolding:
 
     def test_5_a_weight_that_is_only_moved_is_folded_at_any_size(self, apply):
         weights = {"w": np.ones((1024, 512), np.float32)}
-        got = apply("a (float[1,512] x) => (float[1,1024] y) { t = Transpose<perm = [1, 0]>(w) y = MatMul(x, t) }", "folding", weights=weights)
+        got = apply(
+            "a (float[1,512] x) => (float[1,1024] y) { t = Transpose<perm = [1, 0]>(w) y = MatMul(x, t) }",
+            "folding",
+            weights=weights,
+        )
         assert got.ops == {"MatMul": 1}
 
     def test_6_an_output_stays_computed(self, apply):
@@ -193,7 +200,9 @@ CONSTANTS = """int64[2] shape = {2, 3}, int64[2] turned = {3, 2}, int64[1] zero 
 class TestNoop:
     @pytest.mark.parametrize("op", NOTHING)
     def test_1_to_7_nothing(self, apply, op):
-        got = apply(f"a (float[2,3] x) => (float[2,3] y) <{CONSTANTS}> {{ t = Relu(x) u = {NOTHING[op]} y = Neg(u) }}", "noop")
+        got = apply(
+            f"a (float[2,3] x) => (float[2,3] y) <{CONSTANTS}> {{ t = Relu(x) u = {NOTHING[op]} y = Neg(u) }}", "noop"
+        )
         assert got.ops == {"Neg": 1, "Relu": 1}
 
     @pytest.mark.parametrize("op", SOMETHING)
@@ -303,7 +312,10 @@ class TestDuplicates:
 
 class TestUnused:
     def test_1_and_2_a_dead_chain_and_its_weights(self, apply):
-        got = apply("a (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}> { y = Relu(x) t = Mul(x, w) u = Exp(t) }", "unused")
+        got = apply(
+            "a (float[2] x) => (float[2] y) <float[2] w = {1.0, 2.0}> { y = Relu(x) t = Mul(x, w) u = Exp(t) }",
+            "unused",
+        )
         assert got.ops == {"Relu": 1}
         assert not got.model.graph.initializers
 
