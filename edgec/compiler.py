@@ -65,15 +65,20 @@ def compile(
         edgec.errors.Error: with what, why and what to do; nothing is left at `output` then.
     """
     names = tuple(boards.split(",")) if isinstance(boards, str) else tuple(boards)
-    request = recipe.request if recipe else Request(boards=names, **{**asked, "name": asked.get("name") or app_name(source)})
+    request = (
+        recipe.request if recipe else Request(boards=names, **{**asked, "name": asked.get("name") or app_name(source)})
+    )
     kinds = find.find(request)
     machine = this_machine()
     with progress("reading the model", None):
         imported = frontends.load(source, shapes=request.shapes or None)
         reference = accuracy.original(imported.original)
+    if recipe is not None:
+        replay.source(recipe, imported)
+        replay.data(recipe, calib is not None, eval is not None)
     given = inputs.gather(imported, request, calib, eval, reference)
     if recipe is not None:
-        replay.check(recipe, imported, given)
+        replay.content(recipe, given)
     with progress("running the passes", None):
         fused = fuse.fuse(imported, given, kinds, check_each=check_passes)
     wanted, note = choose.wanted(request, given, recipe)
@@ -99,7 +104,9 @@ def compile(
     with progress("taking the golden answers", None):
         outputs = [str(v.name) for v in first.model.graph.outputs]
         vectors = golden.take(payloads, reference, outputs, given, machine, request.seed)
-    report = facts.report(imported, first, quantized.get(kinds[0].target.passes), choose.accuracies(payloads, measured), decisions)
+    report = facts.report(
+        imported, first, quantized.get(kinds[0].target.passes), choose.accuracies(payloads, measured), decisions
+    )
     manifest, files = facts.manifest(request, imported, first.model, payloads, measured.accuracy, vectors, machine)
     made = Recipe(
         request=request,
@@ -117,7 +124,9 @@ def compile(
     )  # fmt: skip
     with progress("writing and verifying the bundle", None):
         written = writer.write(output, manifest, files, [signer or keys.development_key()])
-    return Compiled(Path(output), written.identity, Path(output).stat().st_size, written.manifest, tuple(decisions), report)
+    return Compiled(
+        Path(output), written.identity, Path(output).stat().st_size, written.manifest, tuple(decisions), report
+    )
 
 
 def app_name(source: str | Path | bytes) -> str:

@@ -41,7 +41,9 @@ def wanted(request: Request, inputs: Inputs, recipe: Recipe | None) -> tuple[lis
     return ["float32", "int8"], ""
 
 
-def payloads(candidates: Mapping[str, Sequence[Candidate]], decisions: Sequence[decide.Decision]) -> dict[str, Candidate]:
+def payloads(
+    candidates: Mapping[str, Sequence[Candidate]], decisions: Sequence[decide.Decision]
+) -> dict[str, Candidate]:
     """What ships, by payload id, in the order of the boards as they were asked for."""
     made = {}
     for decision in decisions:
@@ -57,7 +59,12 @@ def accuracies(shipped: Mapping[str, Candidate], measured: Measured) -> dict[str
 
 
 def measure(
-    candidates: Mapping[str, Sequence[Candidate]], yardstick: Yardstick, inputs: Inputs, request: Request, recipe: Recipe | None, progress: Progress
+    candidates: Mapping[str, Sequence[Candidate]],
+    yardstick: Yardstick,
+    inputs: Inputs,
+    request: Request,
+    recipe: Recipe | None,
+    progress: Progress,
 ) -> Measured:
     """Run each distinct payload with the device's own adapter; time int8 against float32 where the board is this machine."""
     measured = Measured()
@@ -79,7 +86,12 @@ def measure(
 
 
 def choose(
-    candidates: Mapping[str, Sequence[Candidate]], measured: Measured, kinds: Sequence[Kind], request: Request, recipe: Recipe | None, note: str
+    candidates: Mapping[str, Sequence[Candidate]],
+    measured: Measured,
+    kinds: Sequence[Kind],
+    request: Request,
+    recipe: Recipe | None,
+    note: str,
 ) -> list[decide.Decision]:
     """One decision a board. Raises BudgetError (exit 3)."""
     if recipe is not None:

@@ -26,7 +26,9 @@ class Fused:
     """Inputs on which the outputs were compared with the original's."""
 
 
-def fuse(imported: Imported, inputs: Inputs, kinds: Sequence[Kind], *, check_each: bool) -> dict[tuple[str, ...] | None, Fused]:
+def fuse(
+    imported: Imported, inputs: Inputs, kinds: Sequence[Kind], *, check_each: bool
+) -> dict[tuple[str, ...] | None, Fused]:
     """Run each target's pass list on a copy of the model; outputs are compared at least once, on `inputs.checks`."""
     made: dict[tuple[str, ...] | None, Fused] = {}
     for kind in kinds:
@@ -38,5 +40,7 @@ def fuse(imported: Imported, inputs: Inputs, kinds: Sequence[Kind], *, check_eac
         applied = passes.run(model, wanted, check=check if check_each else None)
         if check is not None and not check_each and any(p.changed for p in applied):
             check(model, "all passes")
-        made[wanted] = Fused(model, applied, facts.operators(imported.model), facts.operators(model), len(inputs.checks))
+        made[wanted] = Fused(
+            model, applied, facts.operators(imported.model), facts.operators(model), len(inputs.checks)
+        )
     return made

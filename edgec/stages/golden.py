@@ -32,7 +32,14 @@ class Vectors:
     entries: Mapping[str, dict[str, Any] | None]
 
 
-def take(payloads: Mapping[str, Candidate], reference: Run, outputs: Sequence[str], inputs: Inputs, machine: Machine, seed: int) -> Vectors:
+def take(
+    payloads: Mapping[str, Candidate],
+    reference: Run,
+    outputs: Sequence[str],
+    inputs: Inputs,
+    machine: Machine,
+    seed: int,
+) -> Vectors:
     """Golden vectors for the chosen payloads (by id), within the size that the format allows."""
     feeds = inputs.samples[:MOST] if inputs.kind == "data" else inputs.checks
     sizes = [len(content) for c in payloads.values() for _, content in c.built.files.values()]

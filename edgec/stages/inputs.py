@@ -42,7 +42,11 @@ class Inputs:
 
 
 def gather(
-    imported: Imported, request: Request, calib: str | data.Dataset | None, evaluate: str | data.Evaluation | None, reference: Run
+    imported: Imported,
+    request: Request,
+    calib: str | data.Dataset | None,
+    evaluate: str | data.Evaluation | None,
+    reference: Run,
 ) -> Inputs:
     """Open the data that the user named and take the first samples.
 
@@ -67,7 +71,9 @@ def gather(
         return Inputs(dataset, evaluation, samples, samples[:CHECKED], "data")
     made = tuple(golden.synthetic(graph_inputs, request.seed, CHECKED))
     usable = bool(made) and _runs(reference, made)
-    return Inputs(dataset, evaluation, samples, made if usable else samples[:CHECKED], "synthetic" if usable else "none")
+    return Inputs(
+        dataset, evaluation, samples, made if usable else samples[:CHECKED], "synthetic" if usable else "none"
+    )
 
 
 def _runs(reference: Run, feeds: tuple[Feed, ...]) -> bool:
@@ -78,4 +84,3 @@ def _runs(reference: Run, feeds: tuple[Feed, ...]) -> bool:
     except Exception:  # onnxruntime raises its own kinds; any of them means "not with these inputs"
         return False
     return True
-

@@ -29,7 +29,12 @@ def run(model: ir.Model, inputs: Inputs, request: Request, progress: Progress) -
     assert inputs.calibration is not None, "gather() refuses int8 without data"
     try:
         made = quantize.quantize_with_data(
-            model, inputs.calibration, method=request.method, exclude=request.exclude, effort=request.effort, progress=progress
+            model,
+            inputs.calibration,
+            method=request.method,
+            exclude=request.exclude,
+            effort=request.effort,
+            progress=progress,
         )
     except UnsupportedError as e:
         if request.precision == "int8":

@@ -8,8 +8,8 @@ from edgec.frontends import Imported
 from edgec.stages.inputs import Inputs
 
 
-def check(recipe: Recipe, imported: Imported, given: Inputs) -> None:
-    """Raises NotIdenticalError (exit 8) naming what is not the same or was not given again."""
+def source(recipe: Recipe, imported: Imported) -> None:
+    """Raises NotIdenticalError (exit 8) where this is another model."""
     if recipe.source["sha256"] != imported.sha256:
         raise NotIdenticalError(
             "this is not the model that the bundle was made from",
@@ -17,16 +17,27 @@ def check(recipe: Recipe, imported: Imported, given: Inputs) -> None:
             "Give the same file with --model.",
             code="E802",
         )
-    wanted, have = dict(recipe.data), given.record()
+
+
+def data(recipe: Recipe, calibration: bool, evaluation: bool) -> None:
+    """Raises NotIdenticalError where data was not given again, or was not used."""
+    have = {"calibration": calibration, "evaluation": evaluation}
     for what, flag in (("calibration", "--calib"), ("evaluation", "--eval")):
-        if what in wanted and what not in have:
-            raise NotIdenticalError(f"the bundle was made with {what} data", "None was given.", f"Add {flag} DATA.", code="E802")
-        if what in have and what not in wanted:
+        if what in recipe.data and not have[what]:
+            raise NotIdenticalError(
+                f"the bundle was made with {what} data", "None was given.", f"Add {flag} DATA.", code="E802"
+            )
+        if have[what] and what not in recipe.data:
             raise NotIdenticalError(f"the bundle was made without {what} data", fix=f"Leave out {flag}.", code="E802")
-    if wanted.get("calibration") != have.get("calibration"):
+
+
+def content(recipe: Recipe, given: Inputs) -> None:
+    """Raises NotIdenticalError where the calibration data holds something else."""
+    wanted, have = recipe.data.get("calibration"), given.record().get("calibration")
+    if wanted != have:
         raise NotIdenticalError(
             "this is not the calibration data that the bundle was made with",
-            f"The recipe has {wanted['calibration']}, the data given {have['calibration']}.",
+            f"The recipe has {wanted}, the data given {have}.",
             "Give the same data with --calib.",
             code="E802",
         )

@@ -66,7 +66,9 @@ GOOD = np.random.default_rng(1).standard_normal((6, 3, 8, 8)).astype(np.float32)
     ],
     ids=["nan", "empty", "wrong shape", "wrong name", "pickled"],
 )
-def test_bad_calibration_is_exit_9_and_leaves_nothing(tmp_path: Path, model: Path, values: np.ndarray, name: str) -> None:
+def test_bad_calibration_is_exit_9_and_leaves_nothing(
+    tmp_path: Path, model: Path, values: np.ndarray, name: str
+) -> None:
     data = calibration(tmp_path, values, name)
     refused(edgec("compile", model, "-t", "host", "--calib", data, "-o", "out.edge", cwd=tmp_path), 9)
     assert {p.name for p in tmp_path.iterdir()} <= {"conv.onnx", "calib.npz"}
@@ -97,7 +99,23 @@ def test_a_missed_budget_is_exit_3(tmp_path: Path, model: Path) -> None:
         "    y = run({'x': x})[0]\n    first.append(y)\n"
         "    return {'metric': 'closeness', 'value': 1.0 - float(np.abs(y - first[0]).max()), 'n': 1}\n"
     )
-    done = edgec("compile", model, "-t", "host", "--calib", data, "--eval", "far.py:evaluate", "--precision", "int8", "--max-drop", "0.000001", "-o", "o.edge", cwd=tmp_path)
+    done = edgec(
+        "compile",
+        model,
+        "-t",
+        "host",
+        "--calib",
+        data,
+        "--eval",
+        "far.py:evaluate",
+        "--precision",
+        "int8",
+        "--max-drop",
+        "0.000001",
+        "-o",
+        "o.edge",
+        cwd=tmp_path,
+    )
     refused(done, 3, "--exclude")
     assert not (tmp_path / "o.edge").exists()
 

@@ -43,6 +43,7 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
 ) -> None:
     """Compiled for this machine and for an ARM board; the same payload gives the same evaluation both ways."""
     import edgec_runtime as rt
+    import edgec_runtime.bundle
     import onnxruntime
 
     folder = zoo(name)
@@ -54,13 +55,24 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
         "def feeds():\n    return itertools.islice(case.feeds('calib'), 8)\n"
     )
     bundle = tmp_path / "model.edge"
-    made = edgec("compile", folder / "model.onnx", "-t", "host,rpi4", "--precision", precision, "--calib", f"{tmp_path / 'few.py'}:feeds", "-o", bundle)
+    made = edgec(
+        "compile",
+        folder / "model.onnx",
+        "-t",
+        "host,rpi4",
+        "--precision",
+        precision,
+        "--calib",
+        f"{tmp_path / 'few.py'}:feeds",
+        "-o",
+        bundle,
+    )
     assert {p["board"] for p in made["payloads"]} == {"host", "rpi4"}
     assert {p["precision"] for p in made["payloads"]} == {precision}
     case, limit = case_module(folder), LIMITS.get(name, 40)
     for payload in made["payloads"]:
         with rt.load(bundle, payload=payload["id"]) as model:
-            outputs = [o.name for o in model.outputs]
+            outputs = [o["name"] for o in model.outputs]
 
             def ours(feed: dict[str, Any], model: Any = model, outputs: list[str] = outputs) -> list[Any]:
                 given = model.run(feed)
@@ -68,7 +80,9 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
 
             through_runtime = case.evaluate(ours, limit)
         with rt.bundle.open(bundle) as opened:
-            plain = onnxruntime.InferenceSession(opened.read(payload["files"]["model"]), providers=["CPUExecutionProvider"])
+            plain = onnxruntime.InferenceSession(
+                opened.read(payload["files"]["model"]), providers=["CPUExecutionProvider"]
+            )
         assert [o.name for o in plain.get_outputs()] == outputs
         assert case.evaluate(lambda feed: plain.run(None, feed), limit) == through_runtime  # noqa: B023
 
@@ -78,7 +92,19 @@ def test_the_readme_way(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     folder = zoo("dscnn_kws")
     case = case_module(folder)
     bundle = tmp_path / "kws.edge"
-    asked = ["-t", "rpi5,host", "--calib", f"{folder}/eval.py:feeds", "--eval", f"{folder}/eval.py:evaluate", "--precision", "int8", "--max-drop", "1pt", "--check-passes"]
+    asked = [
+        "-t",
+        "rpi5,host",
+        "--calib",
+        f"{folder}/eval.py:feeds",
+        "--eval",
+        f"{folder}/eval.py:evaluate",
+        "--precision",
+        "int8",
+        "--max-drop",
+        "1pt",
+        "--check-passes",
+    ]
     edgec("check", folder / "model.onnx", "-t", "rpi5,host")
     made = edgec("compile", folder / "model.onnx", *asked, "-o", bundle)
     assert made["bytes"] == bundle.stat().st_size
@@ -99,7 +125,16 @@ def test_the_readme_way(zoo: Callable[[str], Path], tmp_path: Path) -> None:
     edgec("compile", folder / "model.onnx", *asked, "-o", again)
     assert again.read_bytes() == bundle.read_bytes(), "two compiles with the same decisions: the same bytes"
     edgec("diff", bundle, again)
-    edgec("rebuild", bundle, "--model", folder / "model.onnx", "--calib", f"{folder}/eval.py:feeds", "--eval", f"{folder}/eval.py:evaluate")
+    edgec(
+        "rebuild",
+        bundle,
+        "--model",
+        folder / "model.onnx",
+        "--calib",
+        f"{folder}/eval.py:feeds",
+        "--eval",
+        f"{folder}/eval.py:evaluate",
+    )
     wrong = edgec("rebuild", bundle, "--model", zoo("resnet8_cifar10") / "model.onnx", expect=8)
     assert wrong["error"]["code"] == "E802"
 
@@ -130,5 +165,16 @@ def test_magika_goes_to_int8(pip_model: Callable[[str], Path], tmp_path: Path) -
     model = pip_model("magika/models/standard_v3_3/model.onnx")
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "calib.npz", bytes=rng.integers(0, 257, (8, 2048), dtype=np.int32))
-    made = edgec("compile", model, "-t", "host", "--calib", tmp_path / "calib.npz", "--precision", "int8", "-o", tmp_path / "m.edge")
+    made = edgec(
+        "compile",
+        model,
+        "-t",
+        "host",
+        "--calib",
+        tmp_path / "calib.npz",
+        "--precision",
+        "int8",
+        "-o",
+        tmp_path / "m.edge",
+    )
     assert made["payloads"][0]["precision"] == "int8"
