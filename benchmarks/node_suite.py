@@ -3,8 +3,8 @@
     python benchmarks/node_suite.py [--engine edgec|onnxruntime] [--only REGEX] [--json OUT] [--all-differences]
 
 Each case runs in a worker process; a crash or a hang costs that one case. Without --engine both run, and the
-answer lists: counts, the edge-relevant subset (node_suite_edge.json), what edgec wins and loses against plain ONNX Runtime
-with the reason, and what a bundle's `run` can't take by kind of input or output.
+answer lists: counts, the edge-relevant subset (node_suite_edge.json), what edgec wins and loses against plain
+ONNX Runtime with the reason, and what a bundle's `run` can't take by kind of input or output.
 Exit status 1 when edgec loses a case that plain ONNX Runtime passes, or falls below the promised counts.
 """
 
@@ -39,7 +39,8 @@ PROMISED, PROMISED_EDGE = 1774, 958
 PACKED = {"int4": 2, "uint4": 2, "float4_e2m1fn": 2, "int2": 4, "uint2": 4}
 """Types that engines pack: elements in a byte, lowest bits first."""
 
-UNKNOWN_TO_NUMPY = {"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", *PACKED}
+_FLOAT8 = {"float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"}
+UNKNOWN_TO_NUMPY = {"bfloat16", *_FLOAT8, *PACKED}
 """Types of ml_dtypes: onnxruntime's Python takes them only through raw memory."""
 
 
@@ -65,7 +66,7 @@ def cases() -> list[Case]:
     """All cases, made with a fixed seed (a few draw random inputs when they are collected)."""
     warnings.simplefilter("ignore")
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 (onnx's own cases use this generator)
+    np.random.seed(0)  # onnx's own cases use this generator
     from onnx.backend.test.case.node import collect_testcases
 
     return [Case(c.name, c.model.SerializeToString(), c.data_sets, c.rtol, c.atol) for c in collect_testcases(None)]
@@ -98,8 +99,9 @@ def plain(model: bytes) -> Run:
 
 def compiled(model: bytes) -> Run:
     """The model through edgec's stages in float32 for this machine, then ONNX Runtime on the payload."""
-    from edgec import frontends, passes
     from edgec_targets.emitters.onnxruntime import write
+
+    from edgec import frontends, passes
 
     imported = frontends.load(model)
     passes.run(imported.model)
@@ -110,10 +112,10 @@ def compiled(model: bytes) -> Run:
 ENGINES: dict[str, Callable[[bytes], Run]] = {"onnxruntime": plain, "edgec": compiled}
 
 _RAW = {
-    "bfloat16": "BFLOAT16", "float8e4m3fn": "FLOAT8E4M3FN", "float8e4m3fnuz": "FLOAT8E4M3FNUZ", "float8e5m2": "FLOAT8E5M2",
-    "float8e5m2fnuz": "FLOAT8E5M2FNUZ", "float8e8m0": "FLOAT8E8M0", "int4": "INT4", "uint4": "UINT4", "int2": "INT2",
-    "uint2": "UINT2", "float4e2m1": "FLOAT4E2M1",
-}  # fmt: skip
+    name.lower(): name
+    for name, _ in onnx.TensorProto.DataType.items()
+    if name.startswith(("BFLOAT16", "FLOAT8", "FLOAT4", "INT4", "UINT4", "INT2", "UINT2"))
+}
 
 
 def _element(kind: str) -> str:
@@ -275,7 +277,8 @@ def not_for_run(only: str = "") -> dict[str, str]:
     found = {}
     for case in _chosen(only):
         graph = onnx.load_from_string(case.model).graph
-        kinds = {v.type.WhichOneof("value").removesuffix("_type") for v in (*graph.input, *graph.output)} - {"tensor"}
+        values = (*graph.input, *graph.output)
+        kinds = {v.type.WhichOneof("value").removesuffix("_type") for v in values} - {"tensor"}
         if kinds:
             found[case.name] = f"{' and '.join(sorted(kinds))}: a bundle's inputs and outputs are tensors"
     return found
@@ -296,7 +299,9 @@ def report(found: dict[str, dict[str, Result]], edge: set[str], everything: bool
     """Print; returns the names of the cases lost against plain ONNX Runtime."""
     for engine, results in found.items():
         c = counts(results, edge)
-        print(f"{engine:12} {c['passed']} / {c['total']}, edge {c['edge_passed']} / {c['edge_total']}  {c['by_status']}")
+        print(
+            f"{engine:12} {c['passed']} / {c['total']}, edge {c['edge_passed']} / {c['edge_total']}  {c['by_status']}"
+        )
     if set(found) != set(ENGINES):
         return []
     ours, theirs = found["edgec"], found["onnxruntime"]
@@ -307,7 +312,8 @@ def report(found: dict[str, dict[str, Result]], edge: set[str], everything: bool
         print(f"\n{title}: {len(names)}")
         for name in names if everything or title != "neither passes" else []:
             mark = "edge" if name in edge else ""
-            print(f"  {name:58} {mark:4} {side[name].status:8} {side[name].operators[:24]:24} {side[name].detail[:150]}")
+            result = side[name]
+            print(f"  {name:58} {mark:4} {result.status:8} {result.operators[:24]:24} {result.detail[:150]}")
     return lost
 
 
@@ -332,7 +338,7 @@ def main() -> int:
     for reason, number in collections.Counter(excluded.values()).most_common():
         print(f"  {number:4} {reason}")
     if given.json:
-        everything = {e: {n: [r.status, r.operators, r.detail] for n, r in sorted(rs.items())} for e, rs in found.items()}
+        everything = {e: {n: [r.status, r.operators, r.detail] for n, r in rs.items()} for e, rs in found.items()}
         summary = {e: counts(rs, edge) for e, rs in found.items()}
         whole = {"onnx": onnx.__version__, "counts": summary, "not_for_run": excluded, "cases": everything}
         given.json.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")

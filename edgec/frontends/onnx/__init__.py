@@ -8,7 +8,8 @@ Everything that Python can check is checked before ONNX's C++ sees the file: tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -45,20 +46,19 @@ def load(
             ir.external_data.set_base_dir(model.graph, file.folder)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         notes += names.lone_initializers(model)
+    notes += names.complete(model)
     infer.check(model)
     if shapes:
         infer.forget_intermediate(model)
     infer.infer(model)
     notes += convert.to_at_least(model, convert.WANTED)
-    notes += names.complete(model)
+    names.complete(model)  # nodes that the conversion made
     notes += infer.infer(model)
     infer.check(model)
     return Imported(model, "onnx", sha256, size, opset, ir_version, tuple(dict.fromkeys(notes)), original)
 
 
-def _original(
-    file: read.Source, shapes: Mapping[str, Sequence[int | str]] | None, has_external: bool
-) -> bytes | Path:
+def _original(file: read.Source, shapes: Mapping[str, Sequence[int | str]] | None, has_external: bool) -> bytes | Path:
     """What `Imported.original` says. Made before onnx_ir takes the proto."""
     if file.path is not None and (has_external or not shapes):
         return file.path
@@ -68,19 +68,15 @@ def _original(
     proto.CopyFrom(file.proto)
     if shapes:
         user_shapes.apply(proto, shapes)
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
-class _naming:
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
     """Turns what onnx_ir or onnx raise on a model they can't take into one BadInputError that keeps their words."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, BadInputError) or not isinstance(error, Exception):
-            return
-        raise infer.bad(self.what, error) from error
+    try:
+        yield
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise infer.bad(what, error) from error

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgec.frontends.onnx import infer
+from edgec.frontends.onnx import infer, isolated
 
 WANTED = 21
 """The first opset with int4, and with Q/DQ of blocks and 16 bits; every engine edgec emits for reads it."""
@@ -100,7 +100,7 @@ class _Collect(logging.Handler):
 
 def _with_cpp(model: ir.Model, wanted: int) -> None:
     """ONNX's converter on the skeleton, weights put back afterwards."""
-    converted = ir.from_proto(onnx.version_converter.convert_version(infer.skeleton(model), wanted))
+    converted = ir.from_proto(isolated.convert(infer.skeleton(model), wanted))
     new, old = converted.graph, model.graph
     inputs = len(old.inputs)
     for value in list(new.inputs)[inputs:]:
@@ -115,7 +115,7 @@ def _with_cpp(model: ir.Model, wanted: int) -> None:
     for one in new.initializers.values():
         tensor = one.const_value
         if tensor is not None:
-            one.dtype, one.shape = tensor.dtype, ir.Shape(tensor.shape)
+            one.dtype, one.shape = tensor.dtype, ir.Shape(tensor.shape.numpy())
     new.name, new.doc_string = old.name, old.doc_string
     new.metadata_props.update(old.metadata_props)
     model.graph = new  # which holds the opset imports

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx import inliner
 from onnx_ir.passes import common
+
+from edgec.frontends.onnx import isolated
 
 
 def inline(model: ir.Model) -> tuple[ir.Model, list[str]]:
@@ -19,7 +20,7 @@ def inline(model: ir.Model) -> tuple[ir.Model, list[str]]:
     if _one_opset(model):
         common.InlinePass()(model)
     else:
-        proto = inliner.inline_local_functions(ir.to_proto(model), convert_version=True)
+        proto = isolated.inline(ir.to_proto(model))
         model = ir.from_proto(proto)
     left = [node for node in model.graph.all_nodes() if node.op_identifier() in model.functions]
     if not left:
@@ -33,5 +34,3 @@ def _one_opset(model: ir.Model) -> bool:
         for function in model.functions.values()
         for domain, version in function.opset_imports.items()
     )
-
-

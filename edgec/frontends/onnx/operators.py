@@ -55,7 +55,7 @@ def check(node: onnx.NodeProto, where: str, versions: dict[str, int]) -> None:
     if not newest(domain):
         raise BadInputError(
             f"{where} has the unknown domain {domain!r}",
-            "edgec knows the operators of ONNX and of com.microsoft; a custom operator needs code that is not in the file",
+            "edgec knows ONNX's operators and com.microsoft's; a custom one needs code that is not in the file",
             "export without custom operators, or with the operator as a function of the model",
             code="E904",
         )

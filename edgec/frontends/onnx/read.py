@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from edgec.errors import BadInputError
 
@@ -130,4 +131,30 @@ def _parse(data: bytes, name: str) -> onnx.ModelProto:
             "is the file whole? Compare its size or checksum with where it came from",
             code="E902",
         )
+    _text(proto, name)
     return proto
+
+
+def _text(proto: onnx.ModelProto, name: str) -> None:
+    """Refuse strings that are no UTF-8: protobuf's parser lets them through, as bytes."""
+    pending: list[Any] = [proto]
+    while pending:
+        message = pending.pop()
+        if isinstance(message, onnx.TensorProto):  # not field by field: reading raw_data copies the weights
+            strings = [message.name, message.doc_string]
+            pending += message.external_data
+        else:
+            strings = []
+            for field, value in message.ListFields():
+                if field.message_type is not None:
+                    pending += value if field.is_repeated else [value]
+                elif field.type == field.TYPE_STRING:
+                    strings += value if field.is_repeated else [value]
+        for text in strings:
+            if isinstance(text, bytes):
+                raise BadInputError(
+                    f"{name} has a name that is no text: {text!r}",
+                    f"in a {type(message).__name__}; names in ONNX are UTF-8",
+                    "the file is damaged: copy or export it again",
+                    code="E902",
+                )

@@ -10,7 +10,8 @@ from edgec.frontends.onnx.read import PROTOBUF_LIMIT
 
 def save_bytes(model: ir.Model) -> bytes:
     """See `edgec.frontends.save_bytes`. External tensors are read and stored inside."""
-    size = sum(v.const_value.nbytes for g in model.graphs() for v in g.initializers.values() if v.const_value is not None)
+    tensors = [v.const_value for g in model.graphs() for v in g.initializers.values()]
+    size = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     if size >= PROTOBUF_LIMIT:
         raise BadInputError(
             f"the model's weights are {size} bytes, more than one ONNX file can hold (2 GB)",
@@ -18,7 +19,6 @@ def save_bytes(model: ir.Model) -> bytes:
             "quantize or split the model",
             code="E902",
         )
-    tensors = [v.const_value for g in model.graphs() for v in g.initializers.values()]
     if any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors):
         model = ir.external_data.load_to_model(model.clone())
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))

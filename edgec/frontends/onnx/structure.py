@@ -75,7 +75,7 @@ def _versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     for one in imports:
         if versions.setdefault(one.domain, one.version) != one.version:
             raise BadInputError(
-                f"the domain {one.domain or 'ai.onnx'!r} is imported twice, as {versions[one.domain]} and {one.version}",
+                f"the domain {one.domain or 'ai.onnx'!r} is imported as {versions[one.domain]} and as {one.version}",
                 "", "export the model again", code="E904",
             )  # fmt: skip
     return versions
@@ -188,7 +188,9 @@ def _nodes(
     return everything
 
 
-def _attribute(attribute: onnx.AttributeProto, here: str, context: _Context, visible: set[str], depth: int) -> list[str]:
+def _attribute(
+    attribute: onnx.AttributeProto, here: str, context: _Context, visible: set[str], depth: int
+) -> list[str]:
     """Check an attribute's tensors and graphs; returns what its graphs take from outside."""
     where = f"{here}: the attribute {attribute.name!r}"
     if attribute.HasField("t"):

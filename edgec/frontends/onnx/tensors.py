@@ -40,7 +40,9 @@ def elements(dims: Sequence[int], where: str) -> int:
     if len(dims) > MAX_RANK:
         raise BadInputError(f"{where} has {len(dims)} dimensions", f"the limit is {MAX_RANK}", code="E906")
     if any(d < 0 for d in dims):
-        raise BadInputError(f"{where} has a negative dimension: {list(dims)}", "", "export the model again", code="E906")
+        raise BadInputError(
+            f"{where} has a negative dimension: {list(dims)}", "", "export the model again", code="E906"
+        )
     if math.prod(d for d in dims if d) > MAX_BYTES:
         raise BadInputError(
             f"{where} has an absurd shape: {list(dims)}",

@@ -30,7 +30,8 @@ def apply(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int | str]]) -> 
         if not kind.HasField("tensor_type"):
             raise _error(f"the input {name!r} is no tensor and has no shape", inputs)
         for dim in shape:
-            if isinstance(dim, bool) or not isinstance(dim, int | str) or (isinstance(dim, int) and dim < 0) or dim == "":
+            whole = isinstance(dim, int) and not isinstance(dim, bool) and dim >= 0
+            if not whole and (not isinstance(dim, str) or not dim):
                 raise _error(f"the shape given for {name!r} has the dimension {dim!r}", inputs)
         tensors.elements([d for d in shape if isinstance(d, int)], f"the shape given for {name!r}")
         _one(name, kind.tensor_type, shape, inputs, bound)
@@ -52,7 +53,8 @@ def _one(
     for axis, (dim, wanted) in enumerate(zip(kind.shape.dim, shape, strict=True)):
         if dim.HasField("dim_value"):
             if dim.dim_value != wanted:
-                raise _error(f"dimension {axis} of the input {name!r} is {dim.dim_value} in the model, not {wanted}", inputs)
+                what = f"dimension {axis} of the input {name!r} is {dim.dim_value} in the model, not {wanted}"
+                raise _error(what, inputs)
         elif isinstance(wanted, str):
             dim.dim_param = wanted
         else:
@@ -65,11 +67,13 @@ def _one(
 
 def _error(what: str, inputs: Mapping[str, onnx.ValueInfoProto]) -> BadInputError:
     listed = ", ".join(f"{name}={_shape(info)}" for name, info in inputs.items())
-    return BadInputError(what, f"the model's inputs are: {listed or 'none'}", "give --shape name=1,3,224,224", code="E907")
+    why = f"the model's inputs are: {listed or 'none'}"
+    return BadInputError(what, why, "give --shape name=1,3,224,224", code="E907")
 
 
 def _shape(info: onnx.ValueInfoProto) -> str:
     kind = info.type.tensor_type
     if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
         return "?"
-    return ",".join(str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim) or "scalar"
+    dims = [str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim]
+    return ",".join(dims) or "scalar"

@@ -3,13 +3,14 @@
 1. A node whose operator ONNX defines by a function body becomes that body (SwiGLU → Swish, Mul → Sigmoid, Mul …;
    FlexAttention); ONNX Runtime does so itself for some, not for all.
 2. LSTM, GRU and RNN with layout = 1 (batch first) get Transposes around layout = 0.
-3. A node that has a kernel for wider types only gets Casts around it: bfloat16 and float16 through float32, small integers
-   through larger ones where the operator only selects among its inputs (Max, Min), so that the answer is the same.
+3. A node that has a kernel for wider types only gets Casts around it: bfloat16 and float16 through float32,
+   small integers through larger ones where the operator only selects among its inputs (Max, Min): the same answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -58,7 +59,7 @@ def _functions(model: ir.Model) -> bool:
             continue
         name = f"{node.op_type}_{done}"
         body.domain, body.name = "edgec.body", name
-        function = ir.from_proto(body)
+        function = ir.serde.deserialize_function(body)
         for domain in list(function.opset_imports):
             model.opset_imports.setdefault(domain, function.opset_imports[domain])
             function.opset_imports[domain] = model.opset_imports[domain]
@@ -86,7 +87,7 @@ def _body(node: ir.Node, model: ir.Model) -> onnx.FunctionProto | None:
     """The node's function body by ONNX's schema, for its types; None when there is none or its types aren't known."""
     version = model.opset_imports.get(node.domain, 0)
     try:
-        schema = defs.get_schema(node.op_type, version, node.domain)
+        schema: Any = defs.get_schema(node.op_type, version, node.domain)  # the stubs lack the function bodies
     except defs.SchemaError:
         return None
     try:

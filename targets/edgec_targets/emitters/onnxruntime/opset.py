@@ -1,14 +1,14 @@
 """Which opset to write: engines lag behind ONNX, so the lowest that has every operator with the same meaning.
 
 ONNX Runtime 1.32 has no QuantizeLinear at opset 28, nor RoiAlign at 22; the same nodes at 21 run. Most versions of an
-operator only allow more types, so a node may be read by an older schema when that schema takes the node's
-attributes, inputs, outputs and types, gives omitted attributes the same defaults, and the text has not changed its meaning.
+operator only allow more types, so a node may be read by an older schema when that schema takes the node's attributes,
+inputs, outputs and types, gives omitted attributes the same defaults, and the text has not changed its meaning.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx
 import onnx_ir as ir
@@ -59,8 +59,9 @@ def differs(node: ir.Node, new: int, old: int) -> str:
         return f"{node.op_type}-{then.since_version} has no {_used(node.outputs)} outputs."
     for values, specs in ((node.inputs, then.inputs), (node.outputs, then.outputs)):
         for i, value in enumerate(values):
-            spec = specs[min(i, len(specs) - 1)]
-            if value is not None and value.type is not None and type_words(value) not in spec.types:
+            if value is None or value.type is None or not specs:
+                continue
+            if type_words(value) not in specs[min(i, len(specs) - 1)].types:
                 return f"{node.op_type}-{then.since_version} doesn't take {type_words(value)}."
     changed = _CHANGED.get((node.op_type, now.since_version))
     return changed(node) if changed else ""
@@ -124,9 +125,9 @@ def _plain(attribute: ir.Attr) -> object:
     return value.encode() if isinstance(value, str) else value
 
 
-def _used(values: tuple[ir.Value | None, ...] | object) -> int:
+def _used(values: Sequence[ir.Value | None]) -> int:
     """How many are given, without empty ones at the end."""
-    given = [v is not None and v.name != "" for v in values]  # type: ignore[attr-defined]
+    given = [v is not None and v.name != "" for v in values]
     return max((i + 1 for i, there in enumerate(given) if there), default=0)
 
 
@@ -163,7 +164,8 @@ def _mod_28(node: ir.Node) -> str:
     """Before opset 28, fmod = 0 was for integers only."""
     first = node.inputs[0]
     whole = first is not None and first.dtype is not None and first.dtype.is_integer()
-    return "" if whole or node.attributes.get_int("fmod", 0) else "Mod-13 takes only integers with fmod = 0."
+    truncates = "fmod" in node.attributes and node.attributes["fmod"].as_int() != 0
+    return "" if whole or truncates else "Mod-13 takes only integers with fmod = 0."
 
 
 _CHANGED: dict[tuple[str, int], Callable[[ir.Node], str]] = {
@@ -172,4 +174,4 @@ _CHANGED: dict[tuple[str, int], Callable[[ir.Node], str]] = {
     ("MaxPool", 22): _pool_22,
     ("Mod", 28): _mod_28,
 }
-"""Versions after `OLDEST` that changed a meaning and not only types or attributes, by onnx's changelog up to opset 28."""
+"""Versions after `OLDEST` that changed a meaning, not only types or attributes: onnx's changelog up to opset 28."""
