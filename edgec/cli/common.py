@@ -27,6 +27,8 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+PIPED = 120  # columns of a table that goes into a file or a pipe
+
 Advance = Callable[[int], None]
 
 
@@ -40,7 +42,10 @@ class Output:
     def console(self) -> Console:
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True)
+        if not console.is_terminal:
+            console.width = PIPED
+        return console
 
     @property
     def silent(self) -> bool:

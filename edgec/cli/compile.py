@@ -12,22 +12,71 @@ from edgec.cli.common import Output, options, shape_option, size
 
 @click.command("compile")
 @click.argument("model")
-@click.option("-t", "--target", "target", multiple=True, required=True, metavar="BOARD[,BOARD…]", help="Boards to compile for (edgec boards).")
-@click.option("-o", "--output", default=None, metavar="FILE", help="The bundle to write [default: the model's name with .edge].")
-@click.option("--calib", metavar="DATA", help="Calibration inputs: .npz, folder of .npz, file.py:function, package.module:function.")
+@click.option(
+    "-t",
+    "--target",
+    "target",
+    multiple=True,
+    required=True,
+    metavar="BOARD[,BOARD…]",
+    help="Boards to compile for (edgec boards).",
+)
+@click.option(
+    "-o", "--output", default=None, metavar="FILE", help="The bundle to write [default: the model's name with .edge]."
+)
+@click.option(
+    "--calib",
+    metavar="DATA",
+    help="Calibration inputs: .npz, folder of .npz, file.py:function, package.module:function.",
+)
 @click.option("--eval", "evaluation", metavar="DATA", help="Evaluation: file.py:function taking run(feed) -> outputs.")
-@click.option("--max-drop", metavar="DROP", help="Accuracy you allow to lose: 0.5% (relative), 0.5pt or 0.005 (absolute).")
-@click.option("--precision", type=click.Choice(["auto", "float32", "int8"]), default="auto", show_default=True, help="auto: int8 where it keeps the budget and is not slower.")
-@click.option("--effort", type=click.Choice(["plain", "default"]), default="default", show_default=True, help="plain: min-max ranges alone.")
-@click.option("--method", type=click.Choice(["minmax", "histogram"]), default="minmax", show_default=True, help="How ranges are taken.")
-@click.option("--exclude", multiple=True, metavar="NODE", help="A node's name, or an operator, that stays in float (repeatable).")
+@click.option(
+    "--max-drop", metavar="DROP", help="Accuracy you allow to lose: 0.5% (relative), 0.5pt or 0.005 (absolute)."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="auto: int8 where it keeps the budget and is not slower.",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["plain", "default"]),
+    default="default",
+    show_default=True,
+    help="plain: min-max ranges alone.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["minmax", "histogram"]),
+    default="minmax",
+    show_default=True,
+    help="How ranges are taken.",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="NODE", help="A node's name, or an operator, that stays in float (repeatable)."
+)
 @shape_option
-@click.option("--golden", type=click.Choice(["data", "synthetic", "none"]), default=None, help="Where the golden inputs come from [default: the calibration data, else synthetic].")
-@click.option("--sign", "key", metavar="KEY", help="Key to sign with: a name or a file [default: this user's development key].")
+@click.option(
+    "--golden",
+    type=click.Choice(["data", "synthetic", "none"]),
+    default=None,
+    help="Where the golden inputs come from [default: the calibration data, else synthetic].",
+)
+@click.option(
+    "--sign", "key", metavar="KEY", help="Key to sign with: a name or a file [default: this user's development key]."
+)
 @click.option("--check-passes", is_flag=True, help="Compare the outputs on real inputs after every pass.")
 @click.option("--name", metavar="NAME", help="The app's name [default: the model's].")
 @click.option("--version", "app_version", default="0.0.0", show_default=True, metavar="V", help="The app's version.")
-@click.option("--sequence", type=click.IntRange(min=1), default=1, show_default=True, help="Counts up with every release; devices refuse to go back.")
+@click.option(
+    "--sequence",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Counts up with every release; devices refuse to go back.",
+)
 @options
 def command(
     out: Output, model: str, target: tuple[str, ...], output: str | None, calib: str | None, evaluation: str | None,
@@ -51,8 +100,14 @@ def command(
     members = {m["name"]: m["size"] for m in made.manifest["members"]}
     for payload in made.manifest["payloads"]:
         accuracy = payload["accuracy"]
-        held = f"{accuracy['metric']} {accuracy['value']:.4g}, float {accuracy['float_value']:.4g}" if accuracy else "not measured"
-        rows.append([payload["board"], payload["engine"], payload["precision"], size(members[payload["files"]["model"]]), held])
+        held = (
+            f"{accuracy['metric']} {accuracy['value']:.4g}, float {accuracy['float_value']:.4g}"
+            if accuracy
+            else "not measured"
+        )
+        rows.append(
+            [payload["board"], payload["engine"], payload["precision"], size(members[payload["files"]["model"]]), held]
+        )
     out.table("", ["board", "engine", "precision", "size", "accuracy"], rows)
     for decision in made.decisions:
         out.line(f"{decision.board}: {decision.precision}, since {decision.why}")

@@ -19,7 +19,9 @@ MOST_WHY = 40  # lines of --why on a terminal; --json has all
 @shape_option
 @allow_unsigned_option
 @options
-def command(out: Output, file: str, ops: bool, why: bool, shape: dict[str, list[int | str]], allow_unsigned: bool) -> None:
+def command(
+    out: Output, file: str, ops: bool, why: bool, shape: dict[str, list[int | str]], allow_unsigned: bool
+) -> None:
     """Show what is in FILE, a bundle or an ONNX file; for ONNX, what the passes would do to it."""
     from edgec.errors import UsageError
 
@@ -57,7 +59,9 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         report = json.loads(bytes(bundle.member(m["report"])))
         sizes = {x["name"]: x["size"] for x in m["members"]}
         signed = ", ".join(s[:16] for s in bundle.signers) or "nobody that is trusted here"
-        out.line(f"{m['app']['name']} {m['app']['version']} (sequence {m['app']['sequence']}), {size(Path(file).stat().st_size)}")
+        out.line(
+            f"{m['app']['name']} {m['app']['version']} (sequence {m['app']['sequence']}), {size(Path(file).stat().st_size)}"
+        )
         out.line(f"identity {bundle.identity}")
         out.line(f"signed by {signed}")
         _ports(out, m["inputs"], m["outputs"])
@@ -65,12 +69,27 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         for p in m["payloads"]:
             a = p["accuracy"]
             held = f"{a['metric']} {a['value']:.4g}, float {a['float_value']:.4g}" if a else "not measured"
-            rows.append([p["board"], p["engine"], p["precision"], size(sizes[p["files"]["model"]]), size(p["memory"]) if p["memory"] else "–", held])
+            rows.append(
+                [
+                    p["board"],
+                    p["engine"],
+                    p["precision"],
+                    size(sizes[p["files"]["model"]]),
+                    size(p["memory"]) if p["memory"] else "–",
+                    held,
+                ]
+            )
         out.table("Payloads, best first", ["board", "engine", "precision", "size", "memory*", "accuracy"], rows)
         out.line("* estimate: weights and live activations, without the engine itself")
         out.line(f"compiled for: {', '.join(m['compiled_for'])}")
         out.line("checked by:   " + "; ".join(f"{c['tool']} {c['version']}: {c['what']}" for c in m["checked_by"]))
-        out.line("run on:       " + ("; ".join(f"{r['cpu'] or r['machine']} with {r['engine']} {r['version']}" for r in m["run_on"]) or "nothing"))
+        out.line(
+            "run on:       "
+            + (
+                "; ".join(f"{r['cpu'] or r['machine']} with {r['engine']} {r['version']}" for r in m["run_on"])
+                or "nothing"
+            )
+        )
         out.line(f"golden:       {m['golden']['samples']} {m['golden']['kind']} samples")
         for decision in report["decisions"]:
             out.line(f"{decision['board']}: {decision['precision']}, since {decision['why']}")
@@ -85,7 +104,9 @@ def _onnx(out: Output, file: str, shape: dict[str, list[int | str]]) -> tuple[di
         before = facts.operators(imported.model)
         ports = facts.ports(imported.model)
         applied = passes.run(imported.model)
-    out.line(f"{file}: ONNX opset {imported.opset}, IR {imported.ir_version}, {size(imported.size)}, SHA-256 {imported.sha256[:16]}…")
+    out.line(
+        f"{file}: ONNX opset {imported.opset}, IR {imported.ir_version}, {size(imported.size)}, SHA-256 {imported.sha256[:16]}…"
+    )
     for note in imported.notes:
         out.line(f"note: {note}")
     _ports(out, *ports)

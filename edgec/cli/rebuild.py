@@ -16,7 +16,13 @@ from edgec.cli.common import Output, allow_unsigned_option, options
 @allow_unsigned_option
 @options
 def command(
-    out: Output, file: str, model: str, calib: str | None, evaluation: str | None, output: str | None, allow_unsigned: bool
+    out: Output,
+    file: str,
+    model: str,
+    calib: str | None,
+    evaluation: str | None,
+    output: str | None,
+    allow_unsigned: bool,
 ) -> None:
     """Compile again by the recipe inside FILE and say whether the same bytes came out (the signature aside).
 

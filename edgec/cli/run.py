@@ -11,7 +11,9 @@ from edgec.cli.common import Output, allow_unsigned_option, options
 @click.argument("file")
 @click.option("--input", "source", required=True, metavar="X.npz", help="One array per input of the model, by name.")
 @click.option("-o", "--output", metavar="Y.npz", help="Write the outputs here.")
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many of the largest values to show.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many of the largest values to show."
+)
 @allow_unsigned_option
 @options
 def command(out: Output, file: str, source: str, output: str | None, top: int, allow_unsigned: bool) -> None:

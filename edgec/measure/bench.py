@@ -37,12 +37,14 @@ def bench(
     allow_unsigned: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Bench:
-    """Measure `files` (bundles: every payload that this machine can use; ONNX: the bare engine) in turn.
+    """Measure `files` (bundles: every payload for this machine, else the first portable one; ONNX: the bare engine) in turn.
 
     `against` "ort" adds plain onnxruntime on each payload's own bytes. Raises UsageError without an input to run.
     """
     if against not in (None, "ort"):
-        raise UsageError(f"--against {against} is not known", "This edgec compares with onnxruntime.", "Use --against ort.")
+        raise UsageError(
+            f"--against {against} is not known", "This edgec compares with onnxruntime.", "Use --against ort."
+        )
     with tempfile.TemporaryDirectory(prefix="edgec-bench-") as folder:
         feed = Path(folder) / "input.npz"
         if source:
@@ -51,23 +53,32 @@ def bench(
         common = {"threads": threads, "input": str(feed), "allow_unsigned": allow_unsigned}
         for number, file in enumerate(files):
             if Path(file).suffix == ".onnx":
-                candidates.append(Candidate(f"{Path(file).name} onnxruntime", {"kind": "onnxruntime", "path": file, **common}))
+                candidates.append(
+                    Candidate(f"{Path(file).name} onnxruntime", {"kind": "onnxruntime", "path": file, **common})
+                )
                 continue
             with reader.open(file, allow_unsigned=allow_unsigned) as bundle:
                 if not feed.exists():
                     arrays.write(feed, golden_input(bundle))
-                for payload in bundle.manifest["payloads"]:
-                    label = payload["id"] if len(files) == 1 else f"{Path(file).stem} {payload['id']}"
-                    candidates.append(
-                        Candidate(label, {"kind": "edgec", "path": str(file), "payload": payload["id"], **common})
-                    )
+                for payload in usable(bundle.manifest["payloads"]):
+                    label = f"{payload['precision']} {payload['board']}"
+                    label = label if len(files) == 1 else f"{Path(file).stem} {label}"
+                    ours = {"kind": "edgec", "path": str(file), "payload": payload["id"], **common}
+                    candidates.append(Candidate(label, ours))
                     if against:
                         plain = Path(folder) / f"{number}-{payload['id']}.onnx"
-                        plain.write_bytes(bundle.member(payload["files"]["model"]))
-                        candidates.append(Candidate(f"{label}, bare onnxruntime", {"kind": "onnxruntime", "path": str(plain), **common}))
+                        plain.write_bytes(bundle.read(payload["files"]["model"]))
+                        bare = {"kind": "onnxruntime", "path": str(plain), **common}
+                        candidates.append(Candidate(f"{label}, bare ort", bare))
         if not feed.exists():
             raise UsageError("there is no input to run", "An ONNX file has no golden inputs.", "Add --input X.npz.")
         return Bench(this_machine(), compare(candidates, rounds=rounds, progress=progress))
+
+
+def usable(payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The payloads compiled for this machine's architecture; where there are none, the first that is portable."""
+    arch = this_machine().arch
+    return [p for p in payloads if p["arch"] == arch] or [p for p in payloads if p["portable"]][:1]
 
 
 def golden_input(bundle: reader.Bundle) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def executable(built: Built) -> Iterator[Run]:
     own = {"threads", "spinning", "arena"}  # the board's settings say nothing about this machine
     engine = engines.find(built.engine)
     if engine is None:
-        raise MissingError(f"the engine '{built.engine}' has no adapter here", fix="Install the package that brings it.")
+        raise MissingError(
+            f"the engine '{built.engine}' has no adapter here", fix="Install the package that brings it."
+        )
     loaded = engine.load(BuiltPayload(built), {k: v for k, v in built.options.items() if k not in own})
     names = [tensor.name for tensor in loaded.outputs]
 

@@ -29,7 +29,7 @@ def time_ratio(one: Built, other: Built, feed: Mapping[str, NDArray[Any]]) -> fl
         ratios = []
         for turn in range(ROUNDS):
             seconds = [0.0, 0.0]
-            for n in ((0, 1) if turn % 2 else (1, 0)):
+            for n in (0, 1) if turn % 2 else (1, 0):
                 start = time.perf_counter()
                 for _ in range(calls[n]):
                     runs[n](feed)
