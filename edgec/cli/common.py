@@ -68,9 +68,7 @@ class Output:
             title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=False
         )
         for n, column in enumerate(columns):
-            numeric = bool(rows) and all(
-                str(row[n]).replace(".", "").strip("-+%×x ").isdigit() or row[n] in ("", "–") for row in rows
-            )
+            numeric = all(str(row[n])[:1].isdigit() or row[n] in ("", "–") for row in rows)
             table.add_column(column, justify="right" if numeric else "left", overflow="fold", header_style="dim")
         for row in rows:
             table.add_row(*[Text(str(cell)) for cell in row])

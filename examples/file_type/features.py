@@ -71,3 +71,7 @@ def evaluate(run: Callable[[Mapping[str, NDArray[Any]]], list[NDArray[Any]]]) ->
             scores = run({"bytes": features(path.read_bytes())})[0]
             hits.append(float(names[int(np.argmax(scores))] in LABELS[path.suffix.lower()]))
     return {"metric": "right file type", "value": sum(hits) / len(hits), "n": len(hits), "per_sample": hits}
+
+
+if __name__ == "__main__":  # python features.py FILE INPUT.npz
+    np.savez(sys.argv[2], bytes=features(Path(sys.argv[1]).read_bytes()))
