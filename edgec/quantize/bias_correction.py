@@ -230,7 +230,8 @@ class _Cuts:
 
     def __init__(self, model: ir.Model, found: list[_Layer]) -> None:
         self._model, self._found = model, found
-        self._position = {node: i for i, node in enumerate(model.graph)}
+        self._nodes = list(model.graph)  # as of now: correcting inserts constants, which `extract` finds itself
+        self._position = {node: i for i, node in enumerate(self._nodes)}
         self._ends = [self._position[layer.node] for layer in found]
         bodies = {node: list(_bodies(node)) for node in model.graph}
         for node, graphs in bodies.items():
@@ -263,7 +264,7 @@ class _Cuts:
         start = self._ends[k - 1] + 1 if k else 0
         end = self._ends[k]
         result = self._found[k].node.outputs[0]
-        made = [o for n in self._model.graph[start : end + 1] for o in n.outputs if o not in self._constant]
+        made = [o for n in self._nodes[start : end + 1] for o in n.outputs if o not in self._constant]
         alive = [v for v in made if v is result or self._last_use[v] > end]
         before = [v for v in self._last_use if v.name in state[0]]
         inputs = [v for v in before if self._last_use[v] >= start]

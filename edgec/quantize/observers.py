@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-
 # Values under 2^−100 count as zero: float32 could not hold the factor that would tell them apart.
 _SMALLEST = -100
 

@@ -38,7 +38,7 @@ def quantize(model: ir.Model, ranges: Ranges, assignment: Assignment, *, placeme
         MissingError: no placement rules of that name.
     """
     engine = rules(placement)
-    copy = model.clone()
+    copy, assignment = model.clone(), dict(assignment)
     engine.prepare(copy, assignment)
     insert(copy, plan(copy, assignment, engine, ranges.__contains__), ranges, min_opset=engine.min_opset)
     return copy
@@ -47,7 +47,7 @@ def quantize(model: ir.Model, ranges: Ranges, assignment: Assignment, *, placeme
 def ranges_needed(model: ir.Model, assignment: Assignment, *, placement: str = "onnxruntime") -> list[str]:
     """The values whose ranges `quantize` will ask for: `calibrate(…, values=…)` then looks at no others."""
     engine = rules(placement)
-    copy = model.clone()
+    copy, assignment = model.clone(), dict(assignment)
     engine.prepare(copy, assignment)
     return plan(copy, assignment, engine).ranges_needed
 

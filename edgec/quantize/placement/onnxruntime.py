@@ -17,6 +17,7 @@ Taken by building each operator between Q and DQ and looking at the graph that o
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from edgec.quantize import layers
@@ -39,32 +40,68 @@ def _accepts(node: ir.Node) -> bool:
 
 
 def _matmul_add_to_gemm(model: ir.Model, assignment: Assignment) -> None:
-    """MatMul(x, W) + b -> Gemm(x, W, b) where x is a matrix, W and b are constants and the layer is to be quantized.
+    """MatMul(x, W) + b -> Gemm(x, W, b) where W and b are constants and the layer is to be quantized.
 
-    onnxruntime makes a float Gemm of it otherwise, before it looks at Q/DQ; and the bias joins the accumulator.
+    1. x is a matrix.
+    2. x is a stack of matrices of fixed shape: with a Reshape before and after.
+
+    Both are what onnxruntime does itself before it looks at Q/DQ, making a float Gemm that no longer fuses; and the
+    bias joins the integer accumulator. A stack with a free dimension it leaves alone, and so do we.
     """
+    matrices: dict[ir.Value, ir.Value] = {}
     for node, name in layers.layer_names(model).items():
-        weight = layers.weight_of(node)
+        weight, x = layers.weight_of(node), node.inputs[0] if node.inputs else None
         if node.op_type != "MatMul" or assignment.get(name) is None or weight is None or weight.shape is None:
             continue
-        x, product = node.inputs[0], node.outputs[0]
-        consumers = product.consumers()
-        if x is None or x.shape is None or len(x.shape) != 2 or product.is_graph_output() or len(consumers) != 1:
+        add, bias = _constant_add(model, node, int(weight.shape[-1]))  # type: ignore[arg-type]
+        if add is None or x is None or x.shape is None or len(weight.shape) != 2:
             continue
-        add = consumers[0]
-        if add.op_type != "Add" or not layers.is_onnx(add) or add.graph is not model.graph or len(add.inputs) != 2:
+        result, graph = add.outputs[0], model.graph
+        if len(x.shape) == 2:
+            gemm = ir.Node("", "Gemm", [x, weight, bias], name=name)
+            graph.insert_before(add, gemm)
+            new = gemm.outputs[0]
+        elif len(x.shape) > 2 and all(isinstance(d, int) for d in x.shape):
+            dims = [int(d) for d in x.shape]  # type: ignore[arg-type]
+            if x not in matrices:
+                assignment[f"{x.name}_matrix"] = assignment[name]
+                flat = _reshape(graph, x, [-1, dims[-1]], f"{x.name}_matrix")
+                graph.insert_before(node, flat)
+                matrices[x] = flat.outputs[0]
+            gemm = ir.Node("", "Gemm", [matrices[x], weight, bias], name=name)
+            gemm.outputs[0].name, gemm.outputs[0].dtype = f"{result.name}_matrix", ir.DataType.FLOAT
+            back = _reshape(graph, gemm.outputs[0], [*dims[:-1], int(weight.shape[1])], f"{result.name}_stack")  # type: ignore[arg-type]
+            graph.insert_before(add, [gemm, back])
+            new = back.outputs[0]
+        else:
             continue
-        bias = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
-        tensor = layers.constant_tensor(bias)
-        if tensor is None or tuple(tensor.shape) != (weight.shape[1],):
-            continue
-        gemm = ir.Node("", "Gemm", [x, weight, bias], name=name)
-        model.graph.insert_before(add, gemm)
-        result, new = add.outputs[0], gemm.outputs[0]
         new.type, new.shape = result.type, result.shape
         result.replace_all_uses_with(new, replace_graph_outputs=True)
-        model.graph.remove([add, node], safe=True)
+        graph.remove([add, node], safe=True)
         new.name = result.name
+
+
+def _constant_add(model: ir.Model, node: ir.Node, channels: int) -> tuple[ir.Node | None, ir.Value | None]:
+    """The Add of one constant per channel that alone reads a node's result, and that constant."""
+    product = node.outputs[0]
+    consumers = product.consumers()
+    if product.is_graph_output() or len(consumers) != 1:
+        return None, None
+    add = consumers[0]
+    if add.op_type != "Add" or not layers.is_onnx(add) or add.graph is not model.graph or len(add.inputs) != 2:
+        return None, None
+    bias = add.inputs[1] if add.inputs[0] is product else add.inputs[0]
+    tensor = layers.constant_tensor(bias)
+    return (add, bias) if tensor is not None and tuple(tensor.shape) == (channels,) else (None, None)
+
+
+def _reshape(graph: ir.Graph, value: ir.Value, shape: list[int], name: str) -> ir.Node:
+    tensor = ir.Tensor(np.array(shape, np.int64), name=f"{name}_shape")
+    constant = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    graph.register_initializer(constant)
+    node = ir.Node("", "Reshape", [value, constant], name=name)
+    node.outputs[0].name, node.outputs[0].dtype = name, ir.DataType.FLOAT
+    return node
 
 
 RULES = Rules(

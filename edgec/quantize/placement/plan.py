@@ -86,9 +86,11 @@ class _Planner:
         self._floats = layers.float_values(model)
         self._schemes = {n: assignment.get(name) for n, name in layers.layer_names(model).items()}
         self._main = set(model.graph)
+        self._moved: set[ir.Node] = set()  # float data moved: integers are moved instead where all consumers want them
         self.banned: set[ir.Node] = set()
 
     def make(self) -> Plan:
+        self._moved.clear()
         forward = self._forward()
         kept = self._backward(forward)
         units = [kept[n] for n in self._graph if n in kept]
@@ -108,31 +110,32 @@ class _Planner:
         """Nodes whose inputs could be integers."""
         units: dict[ir.Node, Unit] = {}
         integer: set[ir.Value] = set()  # results of units
-        movable = {v for v in self._graph.inputs if v in self._floats}  # may become integers, if all that follows wants
         for node in self._graph:
-            unit = self._candidate(node, integer, movable)
+            unit = self._candidate(node, integer)
             if unit is None:
                 continue
             units[node] = unit
-            if unit.same_scale and node.inputs[0] in movable:
-                movable.update(unit.results)
+            if unit.same_scale and node.inputs[0] not in integer:
+                self._moved.add(node)
             else:
                 integer.update(unit.results)
         return units
 
-    def _candidate(self, node: ir.Node, integer: set[ir.Value], movable: set[ir.Value]) -> Unit | None:
+    def _candidate(self, node: ir.Node, integer: set[ir.Value]) -> Unit | None:
         scheme, kind, rules = self._schemes.get(node), node.op_type, self._rules
         if scheme is None or node in self.banned or not layers.is_onnx(node) or not rules.accepts(node):
             return None
         if any(v not in self._floats for v in node.outputs):
             return None
+        if not any(v.uses() or v.is_graph_output() for v in node.outputs):
+            return None  # dead code
         if kind in rules.weighted:
             first = node.inputs[0]
             if layers.weight_of(node) is None or first not in self._floats or not _bias_fits(node):
                 return None
             return Unit(node, scheme, (0,), activation=self._absorbable(node))
         inputs = [(i, v) for i, v in layers.activation_inputs(node) if v in self._floats]
-        if kind in rules.same_scale and inputs and (inputs[0][1] in integer or inputs[0][1] in movable):
+        if kind in rules.same_scale and inputs:
             return Unit(node, scheme, (0,), same_scale=True)
         if kind not in rules.own_scale or not any(v in integer for _, v in inputs):
             return None
@@ -154,7 +157,6 @@ class _Planner:
     def _backward(self, forward: dict[ir.Node, Unit]) -> dict[ir.Node, Unit]:
         """Keep what an integer consumer wants; weighted layers always."""
         kept: dict[ir.Node, Unit] = {}
-        from_input = self._from_input(forward)
         for node in reversed(list(self._graph)):
             unit = forward.get(node)
             if unit is None:
@@ -164,10 +166,7 @@ class _Planner:
                 if not any(wanted) and node.op_type in self._rules.float_output:
                     unit.quantized_output, unit.activation = False, None
                 kept[node] = unit
-            elif node in from_input:
-                if wanted and all(wanted):
-                    kept[node] = unit
-            elif any(wanted):
+            elif all(wanted) if node in self._moved else any(wanted):
                 kept[node] = unit
         return kept
 
@@ -180,17 +179,6 @@ class _Planner:
                 answers.append(consumer is not None and use.idx in consumer.inputs)
             answers += [False] * result.is_graph_output()
         return answers
-
-    def _from_input(self, forward: dict[ir.Node, Unit]) -> set[ir.Node]:
-        """Units of moved data that start at a graph input: integers only where all consumers are."""
-        result: set[ir.Node] = set()
-        for node in self._graph:
-            unit = forward.get(node)
-            if unit is None or not unit.same_scale or node.inputs[0] is None:
-                continue
-            if node.inputs[0].is_graph_input() or node.inputs[0].producer() in result:
-                result.add(node)
-        return result
 
 
 def _bias_fits(node: ir.Node) -> bool:

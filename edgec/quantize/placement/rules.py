@@ -31,7 +31,8 @@ class Rules:
         same_scale: operators that move or select integers: output has the input's scale.
         absorbed: activations that a saturating Q after the layer replaces.
         accepts: whether a node of these types, with its attributes, is one that the engine fuses.
-        prepare: rewrites a model in place into the form that the engine fuses, before planning; layer names stay.
+        prepare: rewrites a model in place into the form that the engine fuses, before planning; layer names stay, new
+            nodes are added to the assignment.
         min_opset: the lowest default-domain opset with the Q/DQ forms used.
     """
 
