@@ -123,7 +123,7 @@ class _Fold(FoldConstantsPass):
                 new.name = self._names.node(node.name or new.op_type)
 
     def _branch(self, node: ir.Node) -> Any:
-        """Inlines the branch taken, after giving its values names that are free in the outer graph."""
+        """Inlines the branch taken. Where its values have names of the outer graph, `naming.separate` renames them."""
         condition = array(node.inputs[0])
         if condition is None or condition.size != 1:
             return None
@@ -135,9 +135,6 @@ class _Fold(FoldConstantsPass):
         if len(set(branch.outputs)) != len(branch.outputs) or branch.initializers:
             self._log.refuse("constant If", node.name, "The branch gives one value twice, or has weights of its own")
             return None
-        for value in (v for inner in branch for v in inner.outputs):
-            if value.name and not value.is_graph_output():
-                value.name = self._names.value(f"{node.name}/{value.name}")
         return super().process_node(node, is_function=False)
 
     def _worth_folding(self, node: ir.Node) -> bool:

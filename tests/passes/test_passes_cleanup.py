@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from edgec import passes
+from edgec.passes.check import outputs_check
 
 
 class TestConstants:
@@ -153,6 +154,17 @@ class TestFolding:
         assert [v.name for v in model.graph.inputs] == ["x", "w"]
         assert model.graph.initializers["w"].const_value is not None
 
+    @pytest.mark.parametrize("override", [None, [3, 2]])
+    def test_an_overridable_shape_is_no_constant(self, override):
+        text = """<ir_version: 10, opset_import: ["" : 21]>
+            a (float[2,3] x, int64[2] s) => (float[m,n] y) <int64[2] s = {2, 3}> { y = Reshape(x, s) }"""
+        proto = onnx.parser.parse_model(text)
+        model = ir.from_proto(proto)
+        feeds = {"x": np.ones((2, 3), np.float32)} | ({} if override is None else {"s": np.array(override)})
+        passes.run(model, check=outputs_check(proto.SerializeToString(), [feeds]))
+        outputs_check(proto.SerializeToString(), [feeds])(model, "all")
+        assert passes.counts(model) == {"Reshape": 1}
+
     def test_cast_like_without_saturation_stays(self):
         text = """<ir_version: 10, opset_import: ["" : 21]> a (float[2] x, float8e4m3fn[1] l) => (float8e4m3fn[2] y)
             { y = CastLike<saturate = 0>(x, l) }"""
@@ -191,6 +203,8 @@ SOMETHING = {
     "Sub": "u = Sub(nought, t)",
     "Div": "u = Div(one, t)",
     "Pow": "u = Pow(one, t)",
+    "Sum": "u = Sum(t, t)",
+    "Concat": "v = Concat<axis = 0>(t, t) u = Slice(v, zero, near)",
 }
 CONSTANTS = """int64[2] shape = {2, 3}, int64[2] turned = {3, 2}, int64[1] zero = {0}, int64[1] far = {9223372036854775807},
     int64[1] near = {1}, int64[1] one_row = {1}, int64[4] none = {0, 0, 0, 0}, int64[4] row = {0, 0, 1, 0}, int64[2] ones = {1, 1},
@@ -308,6 +322,39 @@ class TestDuplicates:
         passes.run(model)
         assert passes.counts(model) == {"Bernoulli": 2, "Add": 1}
         assert all("edgec_fence" not in n.attributes for n in model.graph)
+
+    def test_4_nodes_that_leave_out_an_output_stay(self, apply):
+        proto = onnx.helper.make_model(
+            onnx.helper.make_graph(
+                [
+                    onnx.helper.make_node("MaxPool", ["x"], ["t", ""], kernel_shape=[2]),
+                    onnx.helper.make_node("MaxPool", ["x"], ["u", "i"], kernel_shape=[2]),
+                    onnx.helper.make_node("Add", ["t", "u"], ["y"]),
+                ],
+                "g",
+                [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 1, 4])],
+                [
+                    onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 1, 3]),
+                    onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [1, 1, 3]),
+                ],
+            ),
+            opset_imports=[onnx.helper.make_opsetid("", 21)],
+            ir_version=10,
+        )
+        assert apply(proto, "duplicates").ops == {"Add": 1, "MaxPool": 2}
+
+    @pytest.mark.parametrize("dtype", ["BFLOAT16", "FLOAT8E4M3FN", "STRING", "INT4"])
+    def test_1_initializers_of_any_type(self, dtype):
+        data = [b"a", b"b"] if dtype == "STRING" else [1, 2]
+        tensor_type = getattr(onnx.TensorProto, dtype)
+        weights = [onnx.helper.make_tensor(name, tensor_type, [2], data) for name in "pq"]
+        nodes = [onnx.helper.make_node("Identity", [name], [name + "_out"]) for name in "pq"]
+        outputs = [onnx.helper.make_tensor_value_info(name + "_out", tensor_type, [2]) for name in "pq"]
+        graph = onnx.helper.make_graph(nodes, "g", [], outputs, weights)
+        model = ir.from_proto(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)]))
+        passes.run(model, ["duplicates"])
+        assert len(model.graph.initializers) == 1
+        onnx.checker.check_model(ir.to_proto(model))
 
 
 class TestUnused:

@@ -102,7 +102,7 @@ class TestPad:
         assert got.node("Conv").inputs[0].name == "x"
 
 
-BN = dict(g=(4,), b=(4,), m=(4,), v=(4,))
+BN = {"g": (4,), "b": (4,), "m": (4,), "v": (4,)}
 
 
 class TestBatchnorm:
@@ -150,6 +150,17 @@ class TestBatchnorm:
         got = apply(text, "batchnorm", weights=data, feeds=feeds)
         assert got.ops == {"BatchNormalization": 1, "Conv": 1}
         assert got.why == "Its scale, bias, mean or variance is not a constant."
+
+    def test_2_training_mode_stays(self):
+        text = """<ir_version: 10, opset_import: ["" : 21]> a (float[1,2,5,5] x) => (float[1,4,m,n] y) {
+            t = Conv(x, w) y = BatchNormalization<training_mode = 1>(t, g, b, m, v) }"""
+        proto = onnx.parser.parse_model(text)
+        data = weights(w=(4, 2, 3, 3), **BN)
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(d, n) for n, d in data.items())
+        model = ir.from_proto(proto)
+        (applied,) = passes.run(model, ["batchnorm"])
+        assert passes.counts(model) == {"BatchNormalization": 1, "Conv": 1}
+        assert applied.refused[0].why == "The BatchNormalization is in training mode."
 
     def test_3_a_result_that_others_use_stays(self, apply):
         text = "a (float[1,2,5,5] x) => (float[1,4,m,n] y, float[1,4,m,n] t) { t = Conv(x, w) y = BatchNormalization(t, g, b, m, v) }"
@@ -248,6 +259,11 @@ class TestAffine:
         assert got.ops == {"Conv": 1, "Mul": 1}
         assert "bigger" in got.why
 
+    def test_5_a_constant_with_more_axes_than_the_input_stays(self, apply):
+        text = "a (float[2,5,5] x) => (float[1,3,m,n] y) { t = Mul(x, c) y = Conv(t, w) }"
+        got = apply(text, "affine", weights=weights(w=(3, 2, 3, 3), c=(1, 2, 1, 1)))
+        assert got.ops == {"Conv": 1, "Mul": 1}
+
     def test_6_a_residual_is_no_near_miss(self, apply):
         text = "a (float[1,2,5,5] x) => (float[1,2,5,5] y) { t = Conv<pads = [1,1,1,1]>(x, w) y = Add(t, x) }"
         assert apply(text, "affine", weights=weights(w=(2, 2, 3, 3))).why == ""
@@ -312,6 +328,14 @@ class TestHardswish:
         )
         assert "HardSigmoid" not in got.ops
         assert "clip(x + 3.0, 0.0, 5.0)" in got.why
+
+    def test_4_another_divisor_stays(self, apply):
+        text = (
+            f"a (float[9] x) => (float[9] y) <{HARD}> {{ t = Add(x, three) c = Clip(t, zero, six) y = Div(c, five) }}"
+        )
+        got = apply(text, "hardswish")
+        assert "HardSigmoid" not in got.ops
+        assert "5.0, not 6" in got.why
 
     def test_6_double_stays(self, apply):
         text = "a (double[9] x) => (double[9] y) <double h = {3.0}, double z = {0.0}, double s = {6.0}> { t = Add(x, h) c = Clip(t, z, s) y = Div(c, s) }"

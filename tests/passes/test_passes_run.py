@@ -137,5 +137,6 @@ def test_refusals_are_sentences_each_once_and_bounded() -> None:
 def test_counts_include_subgraphs_and_domains() -> None:
     text = """<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]> a (bool b, float[2] x) => (float[2] y) {
         t = com.microsoft.Gelu(x)
-        y = If(b) <then_branch = t () => (float[2] p) { p = Neg(t) }, else_branch = e () => (float[2] q) { q = Neg(x) }> }"""
+        y = If(b) <then_branch = t () => (float[2] p) { p = Neg(t) },
+                   else_branch = e () => (float[2] q) { q = Neg(x) }> }"""
     assert passes.counts(ir.from_proto(onnx.parser.parse_model(text))) == {"Neg": 2, "If": 1, "com.microsoft::Gelu": 1}
