@@ -67,7 +67,7 @@ for method in ('minmax', 'histogram'):
     q.calibrate(model, data(256), method=method); print(peak() - a)
 """
     grown = [int(line) for line in subprocess.check_output([sys.executable, "-c", code], text=True).split()]
-    assert max(grown) < 16 * 1024  # KiB; 192 more samples of 2 MiB would be 384 MiB
+    assert max(grown) < 64 * 1024  # KiB: what the allocator keeps; 192 more samples of 2 MiB would be 384 MiB
 
 
 def test_bias_correction_repairs_a_shift(build, feeds):
