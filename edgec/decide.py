@@ -30,17 +30,17 @@ class Decision:
         return {"board": self.board, "precision": self.precision, "why": self.why}
 
 
-def within(accuracy: Accuracy | None, max_drop: str | None) -> tuple[bool, str]:
-    """Whether the accuracy keeps the budget, and the comparison in words."""
+def within(accuracy: Accuracy | None, max_drop: str | None) -> bool:
+    """Whether the accuracy keeps the budget; what could not be measured does not."""
     budget = Budget.parse(max_drop or DEFAULT_DROP)
+    return accuracy is not None and budget.allows(accuracy.float_value, accuracy.value)
+
+
+def compared(accuracy: Accuracy | None) -> str:
+    """The measured value beside the float one, in words."""
     if accuracy is None:
-        return False, "accuracy could not be measured"
-    kept = budget.allows(accuracy.float_value, accuracy.value)
-    words = (
-        f"{accuracy.metric} {accuracy.value:.4g} against {accuracy.float_value:.4g} in float (n = {accuracy.n}), "
-        f"{'within' if kept else 'over'} the budget of {max_drop or DEFAULT_DROP}"
-    )
-    return kept, words
+        return "its accuracy could not be measured"
+    return f"{accuracy.metric} {accuracy.value:.4g} against {accuracy.float_value:.4g} in float (n = {accuracy.n})"
 
 
 def decide(
@@ -60,9 +60,13 @@ def decide(
     """
     if "int8" not in accuracies:
         return Decision(board, "float32", note or "float32 was asked for")
-    kept, words = within(accuracies["int8"], max_drop)
+    kept = within(accuracies["int8"], max_drop)
+    values = compared(accuracies["int8"])
+    words = f"{values}, {'within' if kept else 'over'} the budget of {max_drop or DEFAULT_DROP}"
+    if precision == "int8" and max_drop is None:
+        return Decision(board, "int8", f"int8 was asked for, without a budget; {values}")
     if precision == "int8":
-        if max_drop is not None and not kept:
+        if not kept:
             raise BudgetError(
                 f"int8 does not keep the budget: {words}",
                 "The model loses more in int8 than --max-drop allows.",
@@ -73,6 +77,6 @@ def decide(
     if not kept:
         return Decision(board, "float32", f"int8 left out: {words}")
     if time_ratio is not None and time_ratio > NOT_SLOWER:
-        return Decision(board, "float32", f"int8 left out: it takes {time_ratio:.2f} × the time of float32 here; {words}")
-    speed = f"{1 / time_ratio:.2f} × as fast as float32 here" if time_ratio else "speed on this board not measured"
+        return Decision(board, "float32", f"int8 left out: {time_ratio:.2f} × float32's time on this machine; {words}")
+    speed = f"{1 / time_ratio:.2f} × as fast as float32 on this machine" if time_ratio else "speed there not measured"
     return Decision(board, "int8", f"{words}; {speed}")
