@@ -23,4 +23,4 @@ def read(path: str | Path) -> Arrays:
 def write(path: str | Path, arrays: Mapping[str, Any]) -> None:
     """Write an .npz; on failure (a full disk) nothing is left and a BadInputError says so."""
     with atomic.replacing(Path(path)) as (stream, _):
-        np.savez(stream, **{name: np.asarray(value) for name, value in arrays.items()})
+        np.savez(stream, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})

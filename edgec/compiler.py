@@ -12,6 +12,7 @@ from securesystemslib.signer import Signer
 
 from edgec import data, facts, frontends
 from edgec.bundle import keys, sbom, writer
+from edgec.bundle.envelope import canonical
 from edgec.bundle.recipe import Recipe
 from edgec.decide import Decision
 from edgec.measure import accuracy
@@ -59,7 +60,7 @@ def compile(
         check_passes: compare the outputs on real inputs after every single pass, not only after the last.
         progress: told of each stage.
         recipe: replay this recipe's request and decisions instead of measuring (`edgec rebuild`).
-        asked: the fields of `edgec.request.Request` (precision, max_drop, effort, shapes, exclude, golden, name, version …).
+        asked: the fields of `edgec.request.Request` (precision, max_drop, effort, shapes, exclude, golden, name …).
 
     Raises:
         edgec.errors.Error: with what, why and what to do; nothing is left at `output` then.
@@ -90,10 +91,11 @@ def compile(
         if "int8" in wanted:
             if passes not in quantized:
                 quantized[passes] = quantize.run(fused[passes].model, given, request, progress)
-            if quantized[passes].model is None:
+            int8 = quantized[passes].model
+            if int8 is None:
                 note = quantized[passes].why_not
             else:
-                models["int8"] = quantized[passes].model
+                models["int8"] = int8
         with progress(f"emitting for {kind.board.name}", None):
             candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
     yardstick = accuracy.Yardstick(reference, given.evaluation, given.calibration)
@@ -116,7 +118,7 @@ def compile(
         measured=measured.as_dict(),
         tools=facts.tools(),
     )
-    files |= {facts.RECIPE: made.to_json(), facts.REPORT: facts.canonical(report)}
+    files |= {facts.RECIPE: made.to_json(), facts.REPORT: canonical(report)}
     files[facts.SBOM] = sbom.make(
         manifest["app"]["name"], request.version, facts.hashes(files), source_sha256=imported.sha256,
         tools=[sbom.Library(n, v) for n, v in facts.tools().items() if n in facts.TOOLS],

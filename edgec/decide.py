@@ -70,7 +70,7 @@ def decide(
             raise BudgetError(
                 f"int8 does not keep the budget: {words}",
                 "The model loses more in int8 than --max-drop allows.",
-                "Allow more, keep layers in float with --exclude NODE, try --method histogram, or use --precision auto.",
+                "Allow more, keep layers in float (--exclude NODE), try --method histogram, or use --precision auto.",
                 code="E301",
             )
         return Decision(board, "int8", f"int8 was asked for; {words}")

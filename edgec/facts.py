@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 
-from edgec.bundle.envelope import canonical
-
 if TYPE_CHECKING:
     from edgec.decide import Decision
     from edgec.frontends import Imported
@@ -83,7 +81,11 @@ def passes(applied: Sequence[Applied]) -> list[dict[str, Any]]:
 
 
 def report(
-    imported: Imported, fused: Fused, quantized: Quantized | None, accuracy: Mapping[str, Any], decisions: Sequence[Decision]
+    imported: Imported,
+    fused: Fused,
+    quantized: Quantized | None,
+    accuracy: Mapping[str, Any],
+    decisions: Sequence[Decision],
 ) -> dict[str, Any]:
     """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host."""
     return {
@@ -95,7 +97,7 @@ def report(
         "operators": {"before": fused.before, "after": fused.after},
         "passes": passes(fused.applied),
         "outputs_compared_on": fused.checked,
-        "quantization": dict(quantized.report) if quantized else None,
+        "quantization": quantized.report if quantized else None,
         "accuracy": dict(accuracy),
         "decisions": [d.as_dict() for d in decisions],
     }  # fmt: skip
@@ -154,7 +156,11 @@ def manifest(
         "sbom": SBOM,
         "compiled_for": list(request.boards),
         "checked_by": [
-            {"tool": name, "version": v, "what": "every payload was loaded by this engine on the machine that compiled it"}
+            {
+                "tool": name,
+                "version": v,
+                "what": "every payload was loaded by this engine on the machine that compiled it",
+            }
             for name, v in sorted(engine.items())
         ],
         "run_on": [

@@ -1,4 +1,4 @@
-"""How a long stage tells that it is alive, without knowing a terminal: `with progress("calibrating", 100) as step: step(1)`."""
+"""How a long stage tells that it is alive: `with progress("calibrating", 100) as step: step(1)`."""
 
 from __future__ import annotations
 

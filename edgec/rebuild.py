@@ -25,8 +25,8 @@ def rebuild(
 ) -> dict[str, Any]:
     """Compile `model` by the recipe inside the bundle at `path`; returns identity and counts where all bytes agree.
 
-    Raises NotIdenticalError (exit 8) that names what differs: the source, the data, the tools' versions, the machine, or
-    members of the bundle.
+    Raises NotIdenticalError (exit 8) that names what differs: the source, the data, the tools' versions, the machine,
+    or members of the bundle.
     """
     with reader.open(path, allow_unsigned=allow_unsigned) as old, tempfile.TemporaryDirectory() as folder:
         recipe = recipes.Recipe.from_json(bytes(old.member(old.manifest["recipe"])))
@@ -40,10 +40,14 @@ def rebuild(
             differing = sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
             fields = sorted(k for k in old.manifest if k != "members" and old.manifest[k] != made.manifest[k])
             again = recipes.Recipe.from_json(bytes(made.member(made.manifest["recipe"])))
-            tools = [f"{k} {v} then, {again.tools.get(k)} now" for k, v in recipe.tools.items() if again.tools.get(k) != v]
+            tools = [
+                f"{k} {v} then, {again.tools.get(k)} now" for k, v in recipe.tools.items() if again.tools.get(k) != v
+            ]
     raise NotIdenticalError(
         f"the rebuilt bundle differs in {', '.join(differing + fields) or 'its manifest'}",
-        f"Tools differ: {'; '.join(tools)}." if tools else "The tools' versions are the same; compare the machines in run_on.",
+        f"Tools differ: {'; '.join(tools)}."
+        if tools
+        else "The tools' versions are the same; compare the machines in run_on.",
         "Rebuild with the versions that the recipe names (edgec inspect FILE --json).",
         code="E801",
     )

@@ -36,7 +36,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if not self.boards:
-            raise UsageError("no board was named", "edgec compiles for boards.", "Add -t BOARD; `edgec boards` lists them.")
+            raise UsageError(
+                "no board was named", "edgec compiles for boards.", "Add -t BOARD; `edgec boards` lists them."
+            )
         if len(set(self.boards)) != len(self.boards):
             raise UsageError("a board is named twice", fix="Name each board once.")
         for value, allowed, flag in (
@@ -46,14 +48,17 @@ class Request:
             (self.golden, (None, "data", "synthetic", "none"), "--golden"),
         ):
             if value not in allowed:
-                raise UsageError(f"{flag} {value} is not known", fix=f"One of: {', '.join(str(a) for a in allowed if a)}.")
+                raise UsageError(
+                    f"{flag} {value} is not known", fix=f"One of: {', '.join(str(a) for a in allowed if a)}."
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values only, as recipe.json holds them."""
         return {
             "boards": list(self.boards), "precision": self.precision, "effort": self.effort, "max_drop": self.max_drop,
-            "shapes": {k: list(v) for k, v in self.shapes.items()}, "exclude": list(self.exclude), "method": self.method,
-            "golden": self.golden, "name": self.name, "version": self.version, "sequence": self.sequence, "seed": self.seed,
+            "shapes": {k: list(v) for k, v in self.shapes.items()}, "exclude": list(self.exclude),
+            "method": self.method, "golden": self.golden, "name": self.name, "version": self.version, "sequence": self.sequence,
+            "seed": self.seed,
         }  # fmt: skip
 
     @classmethod
@@ -68,4 +73,6 @@ class Request:
                 }
             )
         except (KeyError, TypeError) as e:
-            raise UsageError("the recipe asks for something this edgec doesn't know", str(e), "Use the edgec that made it.") from e
+            raise UsageError(
+                "the recipe asks for something this edgec doesn't know", str(e), "Use the edgec that made it."
+            ) from e

@@ -50,6 +50,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown command is a usage error that names the nearest one."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -96,7 +97,7 @@ def by_parameter(command: click.Command, table: dict[str, Any]) -> dict[str, Any
     for parameter in command.params:
         assert parameter.name is not None
         spellings = [o.lstrip("-") for o in parameter.opts if o.startswith("--")] or [parameter.name]
-        names |= {spelling: parameter.name for spelling in spellings}
+        names |= dict.fromkeys(spellings, parameter.name)
     for key in table:
         if key.replace("_", "-") not in names:
             from difflib import get_close_matches

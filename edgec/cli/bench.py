@@ -47,7 +47,8 @@ def command(
         low, high = f.ratio_spread
         rows.append(
             [
-                f.name, f"{f.median * 1e3:.3f}", f"{f.p99 * 1e3:.3f}", f"{f.ratio:.3f} × ({low:.2f}–{high:.2f})", f"{f.cpu_ratio:.3f} ×",
+                f.name, f"{f.median * 1e3:.3f}", f"{f.p99 * 1e3:.3f}", f"{f.ratio:.3f} × ({low:.2f}–{high:.2f})",
+                f"{f.cpu_ratio:.3f} ×",
                 f"{f.cold_start * 1e3:.0f}", size(f.peak_memory),
             ]
         )  # fmt: skip

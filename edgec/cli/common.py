@@ -40,6 +40,7 @@ class Output:
 
     @functools.cached_property
     def console(self) -> Console:
+        """Standard output, made at first use: rich takes longer to import than most commands to start."""
         from rich.console import Console
 
         console = Console(highlight=False, soft_wrap=True)

@@ -25,6 +25,7 @@ def command(
     """Show what is in FILE, a bundle or an ONNX file; for ONNX, what the passes would do to it."""
     from edgec.errors import UsageError
 
+    manifest: dict[str, Any] | None = None
     with Path(file).open("rb") if Path(file).is_file() else _missing(file) as stream:
         is_bundle = stream.read(4) == b"PK\3\4"
     if is_bundle:
@@ -32,7 +33,7 @@ def command(
             raise UsageError("--shape goes with an ONNX file", "A bundle's shapes are fixed when it is compiled.")
         report, manifest = _bundle(out, file, allow_unsigned)
     else:
-        report, manifest = _onnx(out, file, shape)
+        report = _onnx(out, file, shape)
     if ops:
         before, after = report["operators"]["before"], report["operators"]["after"]
         rows = [[op, before.get(op, 0) or "–", after.get(op, 0) or "–"] for op in sorted(before.keys() | after.keys())]
@@ -60,7 +61,8 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         sizes = {x["name"]: x["size"] for x in m["members"]}
         signed = ", ".join(s[:16] for s in bundle.signers) or "nobody that is trusted here"
         out.line(
-            f"{m['app']['name']} {m['app']['version']} (sequence {m['app']['sequence']}), {size(Path(file).stat().st_size)}"
+            f"{m['app']['name']} {m['app']['version']} (sequence {m['app']['sequence']}), "
+            f"{size(Path(file).stat().st_size)}"
         )
         out.line(f"identity {bundle.identity}")
         out.line(f"signed by {signed}")
@@ -96,7 +98,7 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         return report, m
 
 
-def _onnx(out: Output, file: str, shape: dict[str, list[int | str]]) -> tuple[dict[str, Any], None]:
+def _onnx(out: Output, file: str, shape: dict[str, list[int | str]]) -> dict[str, Any]:
     from edgec import facts, frontends, passes
 
     with out.progress("reading and trying the passes"):
@@ -105,18 +107,23 @@ def _onnx(out: Output, file: str, shape: dict[str, list[int | str]]) -> tuple[di
         ports = facts.ports(imported.model)
         applied = passes.run(imported.model)
     out.line(
-        f"{file}: ONNX opset {imported.opset}, IR {imported.ir_version}, {size(imported.size)}, SHA-256 {imported.sha256[:16]}…"
+        f"{file}: ONNX opset {imported.opset}, IR {imported.ir_version}, {size(imported.size)}, "
+        f"SHA-256 {imported.sha256[:16]}…"
     )
     for note in imported.notes:
         out.line(f"note: {note}")
     _ports(out, *ports)
     after = facts.operators(imported.model)
     out.line(f"nodes: {sum(before.values())} as imported, {sum(after.values())} after the passes")
-    return {"operators": {"before": before, "after": after}, "passes": facts.passes(applied)}, None
+    return {"operators": {"before": before, "after": after}, "passes": facts.passes(applied)}
 
 
 def _ports(out: Output, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
-    rows = [[kind, p["name"], p["dtype"], "×".join(map(str, p["shape"])) or "scalar"] for kind, ports in (("in", inputs), ("out", outputs)) for p in ports]  # fmt: skip
+    rows = [
+        [kind, p["name"], p["dtype"], "×".join(map(str, p["shape"])) or "scalar"]
+        for kind, ports in (("in", inputs), ("out", outputs))
+        for p in ports
+    ]
     out.table("", ["", "name", "dtype", "shape"], rows)
 
 

@@ -45,5 +45,6 @@ def command(out: Output, file: str, source: str, output: str | None, top: int, a
     if output:
         arrays.write(output, outputs)
         out.line(f"wrote {output}")
-    out.result({"payload": info["payload"], "outputs": {k: {"dtype": str(np.asarray(v).dtype), "shape": list(np.shape(v))} for k, v in outputs.items()}, "seconds": seconds})  # fmt: skip
+    described = {k: {"dtype": str(np.asarray(v).dtype), "shape": list(np.shape(v))} for k, v in outputs.items()}
+    out.result({"payload": info["payload"], "outputs": described, "seconds": seconds})
     out.next(f"edgec bench {file} --against ort")

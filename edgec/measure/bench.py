@@ -37,7 +37,9 @@ def bench(
     allow_unsigned: bool = False,
     progress: Callable[[int], None] = lambda n: None,
 ) -> Bench:
-    """Measure `files` (bundles: every payload for this machine, else the first portable one; ONNX: the bare engine) in turn.
+    """Measure `files` in turn: of bundles every payload for this machine, else the first portable one.
+
+    ONNX files are run by the bare engine.
 
     `against` "ort" adds plain onnxruntime on each payload's own bytes. Raises UsageError without an input to run.
     """

@@ -25,7 +25,6 @@ class BuiltPayload(Payload):
 
     def path(self, role: str) -> None:
         """None: it is in memory."""
-        return None
 
     def buffer(self, role: str) -> bytes:
         """The file's bytes."""

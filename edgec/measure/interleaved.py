@@ -30,7 +30,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured of one candidate. Times in seconds, memory in bytes; ratios to the first candidate (1.0 = same)."""
+    """What was measured of one candidate. Times in seconds, memory in bytes; ratios to the first (1.0: the same)."""
 
     name: str
     median: float
@@ -64,6 +64,7 @@ class Worker:
         self.seconds = time.perf_counter() - start
 
     def read(self) -> dict[str, Any]:
+        """The worker's next line. Raises GoldenError where it has stopped, with its last words."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -73,12 +74,14 @@ class Worker:
         return json.loads(line)  # type: ignore[no-any-return]
 
     def calls(self, count: int) -> dict[str, Any]:
+        """Have it run `count` times: wall seconds of each, CPU seconds of all, peak memory."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{count}\n")
         self.process.stdin.flush()
         return self.read()
 
     def close(self) -> None:
+        """End the process."""
         self.process.kill()
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):

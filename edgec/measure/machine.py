@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 
 # The features that change which kernels an engine picks; the rest of /proc/cpuinfo is noise in a report.
 TELLING = {
-    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8",
-    "asimd", "asimddp", "asimdhp", "fphp", "i8mm", "bf16", "sve", "sve2",
+    "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx_vnni", "avx512_bf16",
+    "amx_int8", "asimd", "asimddp", "asimdhp", "fphp", "i8mm", "bf16", "sve", "sve2",
 }  # fmt: skip
 EXACT_INT8 = {"avx512_vnni", "avx_vnni", "asimd"}
 """Any of these: u8 × s8 products are summed without saturation. AVX2 alone saturates (vpmaddubsw)."""

@@ -21,6 +21,7 @@ def peak() -> int:
 
 
 def main() -> None:
+    """Load, run once, then as often as standard input asks."""
     import json
 
     spec = json.loads(sys.argv[1])

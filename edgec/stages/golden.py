@@ -16,9 +16,9 @@ from edgec.stages.emit import Candidate
 from edgec.stages.inputs import Inputs
 
 MOST = 4  # golden samples; fewer where they don't fit
-# The least SQNR, in dB, between a payload's answers on a device and those it gave here. Float kernels differ in the order
-# of sums: below 60 dB something else is wrong. Two optimisation levels of ONNX Runtime differ by 25.9 dB on the same int8
-# EfficientNet-Lite0 (rounding flips cascade), while saturating kernels fall to 9 dB: 20 tells them apart.
+# The least SQNR, in dB, between a payload's answers on a device and those it gave here. Float kernels differ in the
+# order of sums: below 60 dB something else is wrong. Two optimisation levels of ONNX Runtime differ by 25.9 dB on the
+# same int8 EfficientNet-Lite0 (rounding flips cascade); saturating kernels fall to 9 dB: 20 tells them apart.
 LEAST = {"float32": 60.0, "int8": 20.0}
 MARGIN = 6.0  # dB below what was measured here, where a payload can't be compared with its own run
 
@@ -53,7 +53,7 @@ def take(
         seed=seed,
     )
     if golden.kind == "none":
-        return Vectors(golden, {}, {name: None for name in payloads})
+        return Vectors(golden, {}, dict.fromkeys(payloads))
     float_answers = [reference(feed) for feed in golden.feeds]
     files: dict[str, bytes] = {}
     made: dict[str, dict[str, Any]] = {}

@@ -8,13 +8,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import edgec_runtime as rt
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import edgec_runtime as rt
+
 sys.path.insert(0, str(Path(__file__).parent))
-from features import MODEL, ROOT, features, files, labels  # noqa: E402
+from features import MODEL, ROOT, features, files, labels
 
 BUNDLE = ROOT / "build" / "file-type.edge"
 
@@ -26,7 +27,8 @@ def compiled() -> Path:
     here = Path(__file__).parent
     arguments = [
         "compile", str(MODEL), "-t", "rpi5,host", "-o", str(BUNDLE), "--name", "file-type",
-        "--calib", f"{here / 'features.py'}:calibration", "--eval", f"{here / 'features.py'}:evaluate", "--max-drop", "1pt",
+        "--calib", f"{here / 'features.py'}:calibration",
+        "--eval", f"{here / 'features.py'}:evaluate", "--max-drop", "1pt",
     ]  # fmt: skip
     print("$ edgec " + " ".join(a.replace(f"{ROOT}/", "") for a in arguments))
     main(arguments)
@@ -57,7 +59,9 @@ def show(bundle: Path) -> None:
         payload = model.info["payload"]
     console.print()
     console.print(table)
-    console.print(f"\nran {payload} from {bundle.relative_to(ROOT)}, verified and loaded by edgec-runtime", markup=False)
+    console.print(
+        f"\nran {payload} from {bundle.relative_to(ROOT)}, verified and loaded by edgec-runtime", markup=False
+    )
 
 
 if __name__ == "__main__":

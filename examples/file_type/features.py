@@ -22,10 +22,11 @@ MODEL = ROOT / "build/models/magika/models/standard_v3_3/model.onnx"
 ENDS, BLOCK, PADDING = 1024, 4096, 256
 # What Magika calls the content of files with these endings (its label names).
 LABELS = {
-    ".py": {"python"}, ".c": {"c"}, ".h": {"c", "cpp"}, ".md": {"markdown"}, ".toml": {"toml"}, ".json": {"json"}, ".so": {"elf"},
-    ".png": {"png"}, ".gz": {"gzip"}, ".zip": {"zip"}, ".html": {"html"}, ".css": {"css"}, ".js": {"javascript"}, ".xml": {"xml"},
-    ".sh": {"shell"}, ".pyc": {"pythonbytecode"}, ".csv": {"csv"}, ".svg": {"svg"}, ".rst": {"rst"}, ".pem": {"pem"}, ".yaml": {"yaml"},
-    ".npz": {"npz", "zip"}, ".jpg": {"jpeg"}, ".pdf": {"pdf"}, ".wav": {"wav"}, ".onnx": {"onnx"}, ".bat": {"batch"}, ".ps1": {"powershell"},
+    ".py": {"python"}, ".c": {"c"}, ".h": {"c", "cpp"}, ".md": {"markdown"}, ".toml": {"toml"}, ".json": {"json"},
+    ".so": {"elf"}, ".png": {"png"}, ".gz": {"gzip"}, ".zip": {"zip"}, ".html": {"html"}, ".css": {"css"},
+    ".js": {"javascript"}, ".xml": {"xml"}, ".sh": {"shell"}, ".pyc": {"pythonbytecode"}, ".csv": {"csv"},
+    ".svg": {"svg"}, ".rst": {"rst"}, ".pem": {"pem"}, ".yaml": {"yaml"}, ".npz": {"npz", "zip"}, ".jpg": {"jpeg"},
+    ".pdf": {"pdf"}, ".wav": {"wav"}, ".onnx": {"onnx"}, ".bat": {"batch"}, ".ps1": {"powershell"},
 }  # fmt: skip
 
 
