@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edgec.errors import UsageError
@@ -55,11 +55,11 @@ class Request:
     def as_dict(self) -> dict[str, Any]:
         """JSON values only, as recipe.json holds them."""
         return {
-            "boards": list(self.boards), "precision": self.precision, "effort": self.effort, "max_drop": self.max_drop,
-            "shapes": {k: list(v) for k, v in self.shapes.items()}, "exclude": list(self.exclude),
-            "method": self.method, "golden": self.golden, "name": self.name, "version": self.version, "sequence": self.sequence,
-            "seed": self.seed,
-        }  # fmt: skip
+            **asdict(self),
+            "boards": list(self.boards),
+            "exclude": list(self.exclude),
+            "shapes": {name: list(dims) for name, dims in self.shapes.items()},
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Request:

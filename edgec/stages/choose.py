@@ -66,7 +66,7 @@ def measure(
     recipe: Recipe | None,
     progress: Progress,
 ) -> Measured:
-    """Run each distinct payload with the device's own adapter; where a board is this machine, time int8 against float32."""
+    """Run each distinct payload with the device's adapter; where a board is this machine, time int8 and float32."""
     measured = Measured()
     distinct = {c.digest: c for several in candidates.values() for c in several}
     with progress("measuring accuracy", len(distinct)) as step:
