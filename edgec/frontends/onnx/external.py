@@ -14,17 +14,25 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 
 from edgec.errors import BadInputError
-from edgec.frontends.onnx import tensors
+from edgec.frontends.onnx import repair, tensors
+
+KEEP_BYTES = 1024
+"""Tensors up to this size are read at once: shapes and axes, whose values shape inference needs."""
 
 
 def check(proto: onnx.ModelProto, folder: Path | None) -> list[Path]:
-    """The external data files of the model, each once; fills in offset and length where the model left them out.
+    """The external data files of the model, each once.
+
+    Fills in offset and length where the model left them out; small tensors, and those of subgraphs and attributes,
+    are read into the proto.
 
     Raises:
         BadInputError: naming the tensor and the file.
     """
     sizes: dict[Path, int] = {}
-    for tensor in _external(proto):
+    for tensor, lazy in _tensors(proto):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
         where = f"the external data of tensor {tensor.name!r}"
         info = {entry.key: entry.value for entry in tensor.external_data}
         location = info.get("location", "")
@@ -54,7 +62,9 @@ def check(proto: onnx.ModelProto, folder: Path | None) -> list[Path]:
                 "copy or download it again",
                 code="E905",
             )
-        if "offset" not in info or "length" not in info:
+        if length <= KEEP_BYTES or not lazy:
+            _embed(tensor, path, offset, length)
+        elif "offset" not in info or "length" not in info:
             del tensor.external_data[:]
             for key, value in {**info, "offset": str(offset), "length": str(length)}.items():
                 tensor.external_data.add(key=key, value=value)
@@ -124,28 +134,25 @@ def _number(info: dict[str, str], key: str, otherwise: int, where: str) -> int:
     return int(text)
 
 
-def _external(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    for tensor in _tensors(proto):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            yield tensor
+def _embed(tensor: onnx.TensorProto, path: Path, offset: int, length: int) -> None:
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(length)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = data
 
 
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    graphs = [proto.graph]
-    nodes = [node for function in proto.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
-            yield from graph.initializer
-            for sparse in graph.sparse_initializer:
-                yield sparse.values
-                yield sparse.indices
-            nodes.extend(graph.node)
-        while nodes:
-            for attribute in nodes.pop().attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                if attribute.HasField("g"):
-                    graphs.append(attribute.g)
-                graphs.extend(attribute.graphs)
+def _tensors(proto: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, bool]]:
+    """All tensors, and whether onnx_ir maps them lazily: initializers of the main graph and its Constant nodes."""
+    for i, graph in enumerate(repair.all_graphs(proto)):
+        yield from ((tensor, i == 0) for tensor in graph.initializer)
+        for sparse in graph.sparse_initializer:
+            yield sparse.values, False
+            yield sparse.indices, False
+    for i, node in enumerate(repair.all_nodes(proto)):
+        mapped = node.op_type == "Constant" and i < len(proto.graph.node)
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t, mapped
+            yield from ((tensor, False) for tensor in attribute.tensors)

@@ -20,7 +20,7 @@ def inline(model: ir.Model) -> tuple[ir.Model, list[str]]:
     if _one_opset(model):
         common.InlinePass()(model)
     else:
-        proto = isolated.inline(ir.to_proto(model))
+        proto = isolated.inline(isolated.infer(ir.to_proto(model)))  # it needs the types of what calls give
         model = ir.from_proto(proto)
     left = [node for node in model.graph.all_nodes() if node.op_identifier() in model.functions]
     if not left:

@@ -15,9 +15,10 @@ def lone_initializers(model: ir.Model) -> list[str]:
     the default in, and says so.
     """
     both = [v.name for v in model.graph.inputs if v.name in model.graph.initializers]
+    replaceable = (model.ir_version or 0) >= 4
+    model.ir_version = max(model.ir_version or 0, 4)
     if not both:
         return []
-    replaceable = (model.ir_version or 0) >= 4
     common.RemoveInitializersFromInputsPass()(model)
     if replaceable:
         shown = ", ".join(str(n) for n in both[:3]) + (" …" if len(both) > 3 else "")

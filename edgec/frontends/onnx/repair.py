@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+from collections.abc import Iterable, Iterator
 
 import onnx
 
@@ -26,7 +27,7 @@ def repair(proto: onnx.ModelProto) -> list[str]:
             if imported.domain == "ai.onnx":
                 imported.domain = ""
     used = set()
-    for node in _all_nodes(proto):
+    for node in all_nodes(proto):
         if node.domain == "ai.onnx":
             node.domain = ""
         used.add(node.domain)
@@ -35,7 +36,7 @@ def repair(proto: onnx.ModelProto) -> list[str]:
     if "com.microsoft" in used and all(o.domain != "com.microsoft" for o in proto.opset_import):
         proto.opset_import.add(domain="com.microsoft", version=1)
         notes.append("added the missing import of the domain com.microsoft at version 1")
-    negative = sum(_clear_negative(info) for graph in _all_graphs(proto.graph) for info in _infos(graph))
+    negative = sum(_clear_negative(info) for graph in all_graphs(proto) for info in _infos(graph))
     if negative:
         notes.append(f"{negative} negative dimension(s) are taken as unknown")
     return notes
@@ -72,26 +73,30 @@ def _strings_to_tensor(node: onnx.NodeProto) -> None:
     node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.CopyFrom(tensor)
 
 
-def _all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and its subgraphs; protobuf's parser has already bounded the nesting (100 levels)."""
-    pending = [graph]
+def all_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The main graph first, then all graphs inside nodes; protobuf's parser has bounded the nesting (100 levels)."""
+    pending = collections.deque([proto.graph])
+    for function in proto.functions:
+        pending += _inside(function.node)
     while pending:
-        one = pending.pop()
-        yield one
-        for node in one.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    pending.append(attribute.g)
-                pending.extend(attribute.graphs)
+        graph = pending.popleft()
+        yield graph
+        pending += _inside(graph.node)
 
 
-def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _all_graphs(proto.graph):
+def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of all graphs, main graph first, and of all functions."""
+    for graph in all_graphs(proto):
         yield from graph.node
     for function in proto.functions:
-        for node in function.node:
-            yield node
-            for attribute in node.attribute:
-                for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                    for inner in _all_graphs(graph):
-                        yield from inner.node
+        yield from function.node
+
+
+def _inside(nodes: Iterable[onnx.NodeProto]) -> list[onnx.GraphProto]:
+    found = []
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                found.append(attribute.g)
+            found += attribute.graphs
+    return found

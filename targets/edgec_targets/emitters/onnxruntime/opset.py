@@ -33,7 +33,7 @@ def candidates(model: ir.Model) -> list[int]:
         return [own]
     nodes = [node for node in model.graph.all_nodes() if node.domain == ""]
     lowest = own
-    while lowest > OLDEST and all(not differs(node, lowest, lowest - 1) for node in nodes):
+    while lowest > OLDEST and all(not differs(node, own, lowest - 1) for node in nodes):
         lowest -= 1
     return list(range(lowest, own + 1))
 
@@ -63,8 +63,9 @@ def differs(node: ir.Node, new: int, old: int) -> str:
                 continue
             if type_words(value) not in specs[min(i, len(specs) - 1)].types:
                 return f"{node.op_type}-{then.since_version} doesn't take {type_words(value)}."
-    changed = _CHANGED.get((node.op_type, now.since_version))
-    return changed(node) if changed else ""
+    between = range(then.since_version + 1, now.since_version + 1)
+    changed = (_CHANGED[node.op_type, version](node) for version in between if (node.op_type, version) in _CHANGED)
+    return next((why for why in changed if why), "")
 
 
 def lower(model: ir.Model, opset: int) -> ir.Model:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from edgec_runtime.errors import UnsupportedError
 
+from edgec_runtime.errors import UnsupportedError
 from edgec_targets.emitters.onnxruntime import legalize, opset
 from edgec_targets.types import Board
 
