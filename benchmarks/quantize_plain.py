@@ -15,6 +15,7 @@ import argparse
 import datetime
 import importlib.util
 import json
+import math
 import os
 import platform
 import resource
@@ -103,7 +104,7 @@ def accuracy(folder: Path, files: dict[str, str]) -> dict:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     reference = ort.InferenceSession(str(folder / "model.onnx"), options)
-    case, result, expected = load_case(folder), {}, []
+    case, result, hits, expected = load_case(folder), {}, {}, []
     for name, path in {"float32": None, **files}.items():
         session = reference if path is None else ort.InferenceSession(path, options)
         outputs = []
@@ -114,6 +115,7 @@ def accuracy(folder: Path, files: dict[str, str]) -> dict:
 
         score = case.evaluate(run)
         result[name] = {"top1": score["value"], "n": score["n"]}
+        hits[name] = score["per_sample"]
         if path is None:
             expected = outputs
         else:
@@ -122,7 +124,17 @@ def accuracy(folder: Path, files: dict[str, str]) -> dict:
                 "agreement": round(agreement(expected, outputs).value, 4),
                 "bytes": os.path.getsize(path),
             }
+    result["top1_paired"] = paired(hits["edgec"], hits["onnxruntime"])
     return result
+
+
+def paired(ours: list[float], theirs: list[float]) -> dict:
+    """Images that only one of the two gets right, and the exact two-sided sign test (McNemar) of that difference."""
+    only_ours = sum(a > b for a, b in zip(ours, theirs, strict=True))
+    only_theirs = sum(b > a for a, b in zip(ours, theirs, strict=True))
+    n, k = only_ours + only_theirs, min(only_ours, only_theirs)
+    p = min(1.0, 2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+    return {"only_edgec_right": only_ours, "only_onnxruntime_right": only_theirs, "p": round(p, 3)}
 
 
 def summary(runs: dict[str, list[dict]]) -> dict:
