@@ -90,6 +90,7 @@ def command(
     from edgec.bundle import keys
     from edgec.compiler import compile
 
+    refuse_ignored(click.get_current_context(), without_int8=asked["precision"] == "float32" or not calib)
     path = Path(output) if output else Path(Path(model).name).with_suffix(".edge")
     boards = [name for item in target for name in item.split(",") if name]
     made = compile(
@@ -125,3 +126,21 @@ def command(
         }
     )
     out.next(f"edgec run {path} --input INPUT.npz")
+
+
+def refuse_ignored(ctx: click.Context, *, without_int8: bool) -> None:
+    """Raise UsageError for a flag that was given and would do nothing."""
+    from click.core import ParameterSource
+
+    from edgec.errors import UsageError
+
+    if not without_int8:
+        return
+    for name in ("max_drop", "method", "exclude", "effort"):
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--{name.replace('_', '-')} would be ignored",
+                "It is about int8, and this compile makes float32.",
+                "Add --calib DATA, or leave the flag out.",
+                code="E212",
+            )

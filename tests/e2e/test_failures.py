@@ -168,7 +168,12 @@ def test_a_stranger_s_bundle_is_exit_5_elsewhere(tmp_path: Path, model: Path, mo
     refused(edgec("verify", "m.edge", cwd=tmp_path), 5, "stranger")
 
 
-def test_an_ignored_flag_is_an_error(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize("flag", [["--max-drop", "1%"], ["--method", "histogram"], ["--exclude", "Conv"]], ids=" ".join)
+def test_a_flag_that_would_be_ignored_is_an_error(tmp_path: Path, model: Path, flag: list[str]) -> None:
+    refused(edgec("compile", model, "-t", "host", *flag, cwd=tmp_path), 2, "ignored")
+
+
+def test_an_unknown_flag_is_an_error(tmp_path: Path, model: Path) -> None:
     done = edgec("compile", model, "-t", "host", "--frobnicate", cwd=tmp_path)
     assert done.returncode == 2 and "frobnicate" in done.stderr
 
