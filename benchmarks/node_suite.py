@@ -99,9 +99,8 @@ def plain(model: bytes) -> Run:
 
 def compiled(model: bytes) -> Run:
     """The model through edgec's stages in float32 for this machine, then ONNX Runtime on the payload."""
-    from edgec_targets.emitters.onnxruntime import write
-
     from edgec import frontends, passes
+    from edgec_targets.emitters.onnxruntime import write
 
     imported = frontends.load(model)
     passes.run(imported.model)

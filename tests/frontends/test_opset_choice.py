@@ -138,9 +138,8 @@ def test_over_2_gb_is_refused_before_anything_is_copied() -> None:
     from edgec.errors import UnsupportedError
 
     model = load(node("Sigmoid"))
-    huge = ir.ExternalTensor(
-        "none.bin", 0, 3 << 30, ir.DataType.FLOAT, shape=ir.Shape([3 << 28]), name="w", base_dir=""
-    )
+    shape = ir.Shape([3 << 28])
+    huge = ir.ExternalTensor("none.bin", 0, 3 << 30, ir.DataType.FLOAT, shape=shape, name="w", base_dir="")
     model.graph.register_initializer(ir.Value(name="w", const_value=huge))
     with pytest.raises(UnsupportedError, match="2 GB"):
         write.write(model)

@@ -141,7 +141,7 @@ def _text(proto: onnx.ModelProto, name: str) -> None:
     while pending:
         message = pending.pop()
         if isinstance(message, onnx.TensorProto):  # not field by field: reading raw_data copies the weights
-            strings = [message.name, message.doc_string]
+            strings: list[Any] = [message.name, message.doc_string]
             pending += message.external_data
         else:
             strings = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+from typing import Any
 
 CHECK, INFER, CONVERT, INLINE = range(4)
 REQUEST, ANSWER = struct.Struct("<BIQ"), struct.Struct("<BQ")
@@ -36,7 +37,9 @@ def serve(cpu_seconds: int) -> None:
 
 def _do(operation: int, argument: int, model: bytes) -> bytes:
     # The C++ functions under onnx.checker and the rest: those would parse and serialise the model once more.
-    import onnx.onnx_cpp2py_export as cpp
+    import onnx.onnx_cpp2py_export
+
+    cpp: Any = onnx.onnx_cpp2py_export  # its stubs lack the inliner
 
     if operation == CHECK:
         cpp.checker.check_model(model, False, False, False)
