@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -75,6 +76,7 @@ class Dataset(Iterable[Feed]):
         self.describe = describe
         self._count = count
         self._digest: str | None = None
+        self._seen: list[int] = []  # CRC-32 of each sample, at its first pass
 
     @classmethod
     def of(
@@ -97,7 +99,7 @@ class Dataset(Iterable[Feed]):
         """Yield checked feeds; the first complete pass also takes the digest.
 
         Raises:
-            BadInputError: a feed is not what the model wants, or there is none.
+            BadInputError: a feed is not what the model wants, it is another than at the first pass, or there is none.
         """
         hasher = hashlib.sha256() if self._digest is None else None
         n = 0
@@ -105,6 +107,7 @@ class Dataset(Iterable[Feed]):
             checked = self._check(feed, n)
             if hasher is not None:
                 _hash(hasher, checked)
+            self._same(n, checked)
             n += 1
             yield checked
         if n == 0:
@@ -141,6 +144,21 @@ class Dataset(Iterable[Feed]):
                 "correct the function or file that gives the data",
                 code="E920",
             ) from problem
+
+    def _same(self, index: int, feed: Feed) -> None:
+        """Answers of two models are compared on the same samples: a source that changes would look like bad accuracy."""
+        crc = 0
+        for name in sorted(feed):
+            crc = zlib.crc32(_bytes(feed[name]), crc)
+        if index == len(self._seen):
+            self._seen.append(crc)
+        elif index < len(self._seen) and self._seen[index] != crc:
+            raise BadInputError(
+                f"{self.describe} gives other samples each time",
+                f"sample {index} is not what it was at the first pass, so nothing can be compared on it",
+                "seed its random numbers inside the function, and keep its order",
+                code="E933",
+            )
 
     def _check(self, feed: object, index: int) -> Feed:
         where = f"sample {index} of {self.describe}"
@@ -220,4 +238,9 @@ def _hash(hasher: Any, feed: Feed) -> None:
         head = f"{name}\0{array.dtype.str}\0{','.join(map(str, array.shape))}".encode()
         hasher.update(struct.pack("<QQ", len(head), array.nbytes))
         hasher.update(head)
-        hasher.update(array.data if array.dtype.kind in "biuf" else array.tobytes())
+        hasher.update(_bytes(array))
+
+
+def _bytes(array: np.ndarray) -> memoryview | bytes:
+    """The array's content, without a copy where the buffer protocol knows its type."""
+    return array.data if array.dtype.kind in "biuf" else array.tobytes()

@@ -57,7 +57,7 @@ def gather(
             "int8 needs calibration data",
             "Ranges of the activations are taken from real inputs.",
             "Add --calib DATA (a few dozen inputs are enough), or leave out --precision int8.",
-            code="E211",
+            code="E213",
         )
     if calib is None and request.golden == "data":
         raise UsageError("--golden data needs data", fix="Add --calib DATA, or use --golden synthetic.", code="E211")

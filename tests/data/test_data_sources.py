@@ -181,6 +181,18 @@ def test_digest_depends_on_content_alone(tmp_path):
     assert Dataset.of([{"image": -x[:1]}, {"image": x[1:]}], [IMAGE]).digest != a.digest
 
 
+def test_a_source_that_changes_is_told(tmp_path):
+    (tmp_path / "moody.py").write_text(
+        "import numpy as np\nr = np.random.default_rng(0)\n"
+        "def feeds():\n    yield {'x': r.standard_normal((1, 3)).astype(np.float32)}\n"
+    )
+    data = load_calibration(f"{tmp_path}/moody.py:feeds", [InputSpec("x", np.dtype(np.float32), (1, 3))])
+    list(data)
+    with pytest.raises(BadInputError, match="other samples each time") as caught:
+        list(data)
+    assert caught.value.code == "E933"
+
+
 def test_select_is_lazy_and_counted():
     x = np.ones((1, 3, 4), np.float32)
     data = Dataset.of([{"image": x * i} for i in range(10)], [IMAGE])
