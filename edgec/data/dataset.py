@@ -146,7 +146,7 @@ class Dataset(Iterable[Feed]):
             ) from problem
 
     def _same(self, index: int, feed: Feed) -> None:
-        """Answers of two models are compared on the same samples: a source that changes would look like bad accuracy."""
+        """Two models are compared on the same samples: a source that changes would look like bad accuracy."""
         crc = 0
         for name in sorted(feed):
             crc = zlib.crc32(_bytes(feed[name]), crc)
