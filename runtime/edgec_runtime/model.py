@@ -145,7 +145,7 @@ def choose(
             "refused": [{"payload": name, "why": why} for name, why in refused.items() if why],
         }
         return Model(executable, manifest, chosen, numpy=adapter.uses_numpy)
-    raise select.none_usable(manifest["payloads"], refused, here)
+    raise select.none_usable(left, refused, here)
 
 
 def _agree(manifest: Mapping[str, Any], executable: Executable) -> None:

@@ -21,8 +21,8 @@ def bundle(path: str | os.PathLike[str], *, trust: Trust = None, allow_unsigned:
     """Test a bundle: {"identity", "members", "payloads": [{"payload", "result", …}]}.
 
     Each payload's result is "passed" (with "sqnr_db"), "loaded" (it has no golden answers) or "skipped" (with "why":
-    not for this machine). Raises TrustError for wrong hashes, GoldenError for wrong answers, and what `load` raises where no
-    payload can be used.
+    not for this machine). Raises TrustError for wrong hashes, GoldenError for wrong answers, and what `load` raises
+    where no payload can be used.
     """
     from edgec_runtime.bundle import reader
 
@@ -79,8 +79,8 @@ def _payloads(
         except Error as error:
             if isinstance(error, TrustError):
                 raise
-            why = error.why.split(";")[0] if error.why else error.what
-            tested.append({"payload": entry["id"], "result": "skipped", "why": why})
+            why = (error.why or error.what).partition(f"{entry['id']}: ")
+            tested.append({"payload": entry["id"], "result": "skipped", "why": why[2] or why[0]})
             continue
         with model:
             tested.append({"payload": entry["id"], **_answers(model.run, entry, inputs, read)})

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from edgec_runtime.bundle import dsse, layout
 
 
@@ -170,3 +171,38 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "trust" / f"{store.key_id(raw)}.pem").write_bytes(store.to_pem(raw))
     monkeypatch.setenv("EDGEC_ROOT", str(folder))
     return folder
+
+
+@dataclass(frozen=True)
+class Key:
+    private: Ed25519PrivateKey
+    raw: bytes
+    id: str
+
+
+@pytest.fixture
+def keys() -> Any:
+    """keys(1) is the key that signs by default and that the tests trust; any other is a stranger's."""
+
+    def make(number: int) -> Key:
+        private = private_key(number)
+        raw = public_raw(private)
+        return Key(private, raw, hashlib.sha256(raw).hexdigest())
+
+    return make
+
+
+@pytest.fixture
+def onnx_model() -> Any:
+    return tiny_model
+
+
+@pytest.fixture(name="canonical", scope="session")
+def canonical_fixture() -> Any:
+    return canonical
+
+
+@pytest.fixture(scope="session")
+def good_manifest() -> dict[str, Any]:
+    kit = Kit()
+    return {**kit.manifest, "members": kit.members()}

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from edgec_runtime.trust import ed25519
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from edgec_runtime.trust import ed25519
 
 WYCHEPROOF = Path(__file__).parent / "data" / "wycheproof_ed25519.txt"
 

@@ -39,7 +39,7 @@ def _check(value: Any) -> None:
     level, depth = [value], 0
     while level:
         depth += 1
-        if depth > MAX_DEPTH + 1:
+        if depth > MAX_DEPTH and any(isinstance(item, (list, dict)) for item in level):
             raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
         inner: list[Any] = []
         for item in level:

@@ -17,8 +17,8 @@ COLD_STARTS = 3
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Time runs in this process (median, p99, least, spread) and cold starts in processes of their own (least, median).
 
-    Spread is the distance between the quartiles over the median. Without --input the golden input is used, or zeros
-    where there is none. A cold start is from the start of the process to the first output.
+    Spread is the distance between the quartiles over the median. Without --input the inputs are zeros. A cold start is
+    from the start of the process to the first output.
     """
     if options.runs < 1:
         raise UsageError("--runs must be 1 or more", f"it is {options.runs}", "give another number", code="E205")
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         cpu = (time.process_time() - cpu) / options.runs
         info = model.info
     times.sort()
-    median = times[len(times) // 2]
+    median, quartiles = times[len(times) // 2], (times[len(times) // 4], times[len(times) * 3 // 4])
     return {
         "payload": info["payload"],
         "engine": f"{info['engine']} {info['engine_version']}",
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "median_s": median,
         "p99_s": times[min(len(times) - 1, int(len(times) * 0.99))],
         "least_s": times[0],
-        "spread": (times[len(times) * 3 // 4] - times[len(times) // 4]) / median,
+        "spread": (quartiles[1] - quartiles[0]) / median,
         "cpu_s": cpu,
         "cold_start_s": cold[len(cold) // 2],
         "cold_start_least_s": cold[0],
@@ -52,11 +52,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     """For people."""
+    cold, least = result["cold_start_s"] * 1e3, result["cold_start_least_s"] * 1e3
     return (
         f"{result['payload']} on {result['engine']}\n"
         f"  a run       median {result['median_s'] * 1e3:.3f} ms   p99 {result['p99_s'] * 1e3:.3f} ms   "
         f"spread {result['spread'] * 100:.0f} %   CPU {result['cpu_s'] * 1e3:.3f} ms   ({result['runs']} runs)\n"
-        f"  cold start  median {result['cold_start_s'] * 1e3:.0f} ms   least {result['cold_start_least_s'] * 1e3:.0f} ms"
+        f"  cold start  median {cold:.0f} ms   least {least:.0f} ms"
     )
 
 

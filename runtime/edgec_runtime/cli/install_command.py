@@ -16,7 +16,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def text(result: dict[str, Any]) -> str:
     """For people."""
     return (
-        f"installed {result['app']} in slot {result['slot']} ({result['identity'][:16]}), {result['written']:,} new bytes\n"
+        f"installed {result['app']} in slot {result['slot']} ({result['identity'][:16]})\n"
+        f"  {result['written']:,} new bytes in the store\n"
         f"  payloads: {', '.join(result['payloads'])}\n"
         f"next: edgec-rt selftest --app {result['app']}"
     )

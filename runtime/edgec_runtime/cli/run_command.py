@@ -10,7 +10,7 @@ from edgec_runtime.cli import source
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Load, run once, say what came out: the payload, seconds of the run, each output's dtype, shape and first values."""
+    """Load, run once, say what came out: the payload, seconds, each output's dtype, shape and first values."""
     source.check(options)
     feeds = source.read_npz(options.input)
     with source.open_model(options) as model:

@@ -57,9 +57,10 @@ def read_npz(path: str) -> dict[str, Any]:
     """The arrays of an .npz file; pickled objects are refused. Raises BadInputError."""
     np = numpy()
     try:
-        with np.load(path, allow_pickle=False) as data:
-            if not hasattr(data, "files"):
-                raise ValueError("it is a single array, not an .npz file of named arrays")
+        loaded = np.load(path, allow_pickle=False)
+        if not hasattr(loaded, "files"):
+            raise ValueError("it is a single array, not an .npz file of named arrays")
+        with loaded as data:
             for entry in data.zip.infolist():
                 if entry.file_size > MAX_NPZ:
                     raise ValueError(f"{entry.filename!r} says it has {entry.file_size} bytes")
