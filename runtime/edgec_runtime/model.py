@@ -187,7 +187,7 @@ class Model:
 
         Args:
             feeds: {input name: array}, each of its dtype and shape; a size that the manifest names is free, and the
-                same in all inputs. Arrays are numpy's, or anything with the buffer protocol.
+                same in all inputs ("?" is any size). Arrays are numpy's, or anything with the buffer protocol.
             out: {output name: array} to write outputs into: of their dtype and shape, writable, C-contiguous. Reuse
                 the same arrays from call to call: they are bound once. Outputs that are not in it are new arrays.
 

@@ -9,6 +9,7 @@ from edgec_runtime import dtypes
 from edgec_runtime.errors import BadInputError
 
 Shape = Sequence[Any]  # int, or the name of a free size
+NAMELESS = frozenset({"?", "None", "-1"})  # what exporters write for any size: two of them need not agree
 
 
 class Signature:
@@ -111,6 +112,8 @@ def _check_shape(shape: tuple[int, ...], tensor: Mapping[str, Any], got: str, fr
         raise _wrong(tensor, got, f"{len(want)} dimensions")
     for axis, (size, expected) in enumerate(zip(shape, want)):
         if isinstance(expected, str):
+            if expected in NAMELESS:
+                continue
             first, owner = free.setdefault(expected, (size, tensor["name"]))
             if size != first:
                 raise _wrong(tensor, got, f"{first} for {expected!r} on axis {axis}, as the input {owner!r} has")

@@ -131,6 +131,16 @@ def test_free_sizes_must_agree(kit, tmp_path):
             model.run(feeds)
 
 
+def test_sizes_without_a_name_need_not_agree(kit, tmp_path):
+    """Paddle's exporter writes "?" for every free size: height and width differ."""
+    two_inputs(kit)
+    for tensor in kit.manifest["inputs"]:
+        tensor["shape"] = ["?", "?"]
+    with rt.load(kit.write(tmp_path), trust=kit.trust) as model:
+        feeds = {"x": np.ones((3, 2), np.float32), "y": np.ones((1, 2), np.float32)}
+        assert model.run(feeds)["z"].shape == (3, 2)
+
+
 def test_buffers_for_outputs(model):
     out = {"y": np.empty((2, 3), np.float32)}
     for step in range(3):
@@ -333,6 +343,26 @@ def test_external_data_of_a_payload(kit, tmp_path):
     kit.manifest["payloads"] = [kit.payload(files={"model": "p/model.onnx", "weights": "p/weights.bin"})]
     with rt.load(kit.write(tmp_path), trust=kit.trust) as model:
         assert np.array_equal(model.run({"x": X})["y"], X + weights.reshape(2, 3))
+
+
+OUTSIDE = ["{folder}/secret.bin", "secret.bin", "../secret.bin", "0", "../../..{folder}/secret.bin"]
+
+
+@pytest.mark.parametrize("location", OUTSIDE)
+def test_a_model_can_not_read_files_beside_the_bundle(kit, tmp_path, location, monkeypatch):
+    (tmp_path / "secret.bin").write_bytes(bytes(24))
+    monkeypatch.chdir(tmp_path)
+    tensor = TensorProto(name="w", data_type=1, dims=[2, 3], data_location=1)
+    for key, value in (("location", location.format(folder=tmp_path)), ("offset", "0"), ("length", "24")):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", info[:1], info[1:], [tensor])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    kit.files[MODEL] = made.SerializeToString()
+    with pytest.raises(UnsupportedError, match="no payload") as caught:
+        rt.load(kit.write(tmp_path), trust=kit.trust)
+    assert "External data" in caught.value.why
 
 
 def test_many_calls_keep_memory_flat(model):

@@ -18,6 +18,7 @@ ONNX = {
     "float32": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9,
     "float16": 10, "float64": 11, "uint32": 12, "uint64": 13, "bfloat16": 16, "float8e4m3fn": 17,
     "float8e4m3fnuz": 18, "float8e5m2": 19, "float8e5m2fnuz": 20, "uint4": 21, "int4": 22,
+    "float8e8m0": 24, "uint2": 25, "int2": 26,
 }  # fmt: skip
 SHAPES = [(), (0,), (3,), (2, 0, 3), (2, 3), (1, 1, 5)]
 
@@ -25,10 +26,11 @@ SHAPES = [(), (0,), (3,), (2, 0, 3), (2, 3), (1, 1, 5)]
 def identity(kit, dtype, shape, opset=21):
     info = [helper.make_tensor_value_info(name, ONNX[dtype], shape) for name in "xy"]
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
-    if dtype.endswith("int4"):  # ONNX Runtime has no Identity for these
-        nodes = [helper.make_node("Cast", ["x"], ["w"], to=3), helper.make_node("Cast", ["w"], ["y"], to=ONNX[dtype])]
+    if dtype.endswith(("int4", "int2", "e8m0")):  # ONNX Runtime has no Identity for these
+        nodes = [helper.make_node("Cast", ["x"], ["w"], to=1), helper.make_node("Cast", ["w"], ["y"], to=ONNX[dtype])]
     graph = helper.make_graph(nodes, "g", info[:1], info[1:])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    opset = 25 if ONNX[dtype] > 23 else opset
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10 if opset < 25 else 13)
     kit.files[MODEL] = made.SerializeToString()
     tensors = [{"name": name, "dtype": dtype, "shape": list(shape), "layout": None} for name in "xy"]
     kit.manifest["inputs"], kit.manifest["outputs"] = tensors[:1], tensors[1:]
@@ -41,6 +43,10 @@ def values(dtype, shape):
         return np.array(["", "ä", "three"] * n, dtype=object)[:n].reshape(shape)
     if dtype == "bool":
         return (np.arange(n) % 2 == 1).reshape(shape)
+    if dtype == "float8e8m0":
+        return (2.0 ** np.arange(n)).reshape(shape).astype(arrays.numpy_type(dtype))
+    if dtype.endswith("int2"):
+        return (np.arange(n) % 4 - (2 if dtype == "int2" else 0)).reshape(shape).astype(arrays.numpy_type(dtype))
     numbers = np.arange(n) - (2 if not dtype.startswith(("u", "bool")) else 0)
     return numbers.reshape(shape).astype(arrays.numpy_type(dtype))
 
