@@ -20,7 +20,7 @@ from edgec.measure.machine import this_machine
 from edgec.progress import Progress, silent
 from edgec.request import Request
 from edgec.stages import boards as find
-from edgec.stages import choose, emit, fuse, golden, inputs, quantize, replay
+from edgec.stages import choose, emit, fuse, golden, inputs, quantize, reference, replay
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ def compile(
     machine = this_machine()
     with progress("reading the model", None):
         imported = frontends.load(source, shapes=request.shapes or None)
-        reference = accuracy.original(imported.original)
+        original = reference.take(imported)
     if recipe is not None:
         replay.source(recipe, imported)
         replay.data(recipe, calib is not None, eval is not None)
-    given = inputs.gather(imported, request, calib, eval, reference)
+    given = inputs.gather(imported, request, calib, eval, original.run)
     if recipe is not None:
         replay.content(recipe, given)
     with progress("running the passes", None):
-        fused = fuse.fuse(imported, given, kinds, check_each=check_passes)
+        fused = fuse.fuse(imported, original.source, given, kinds, check_each=check_passes)
     wanted, note = choose.wanted(request, given, recipe)
     candidates: dict[str, list[emit.Candidate]] = {}
     quantized: dict[Any, quantize.Quantized] = {}
@@ -98,18 +98,23 @@ def compile(
                 models["int8"] = int8
         with progress(f"emitting for {kind.board.name}", None):
             candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
-    yardstick = accuracy.Yardstick(reference, given.evaluation, given.calibration)
+    yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
     decisions = choose.choose(candidates, measured, kinds, request, recipe, note)
     payloads = choose.payloads(candidates, decisions)
     first = fused[kinds[0].target.passes]
     with progress("taking the golden answers", None):
         outputs = [str(v.name) for v in first.model.graph.outputs]
-        vectors = golden.take(payloads, reference, outputs, given, machine, request.seed)
+        vectors = golden.take(payloads, original.run, outputs, given, machine, request.seed)
     report = facts.report(
-        imported, first, quantized.get(kinds[0].target.passes), choose.accuracies(payloads, measured), decisions
+        imported,
+        original.note,
+        first,
+        quantized.get(kinds[0].target.passes),
+        choose.accuracies(payloads, measured),
+        decisions,
     )
-    manifest, files = facts.manifest(request, imported, first.model, payloads, measured.accuracy, vectors, machine)
+    manifest, files = facts.manifest(request, first.model, payloads, measured.accuracy, vectors, machine)
     made = Recipe(
         request=request,
         source={"format": imported.format, "sha256": imported.sha256, "bytes": imported.size},

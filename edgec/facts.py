@@ -82,6 +82,7 @@ def passes(applied: Sequence[Applied]) -> list[dict[str, Any]]:
 
 def report(
     imported: Imported,
+    reference_note: str,
     fused: Fused,
     quantized: Quantized | None,
     accuracy: Mapping[str, Any],
@@ -92,7 +93,7 @@ def report(
         "format": 1,
         "source": {
             "format": imported.format, "sha256": imported.sha256, "bytes": imported.size,
-            "opset": imported.opset, "ir_version": imported.ir_version, "notes": list(imported.notes),
+            "opset": imported.opset, "ir_version": imported.ir_version, "notes": list(filter(None, (*imported.notes, reference_note))),
         },
         "operators": {"before": fused.before, "after": fused.after},
         "passes": passes(fused.applied),
@@ -105,7 +106,6 @@ def report(
 
 def manifest(
     request: Request,
-    imported: Imported,
     model: ir.Model,
     payloads: Mapping[str, Candidate],
     accuracy: Mapping[str, Accuracy | None],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -27,7 +28,7 @@ class Fused:
 
 
 def fuse(
-    imported: Imported, inputs: Inputs, kinds: Sequence[Kind], *, check_each: bool
+    imported: Imported, original: bytes | Path, inputs: Inputs, kinds: Sequence[Kind], *, check_each: bool
 ) -> dict[tuple[str, ...] | None, Fused]:
     """Run each target's pass list on a copy of the model; outputs are compared at least once, on `inputs.checks`."""
     made: dict[tuple[str, ...] | None, Fused] = {}
@@ -36,7 +37,7 @@ def fuse(
         if wanted in made:
             continue
         model = imported.model.clone()
-        check: Any = passes.outputs_check(imported.original, inputs.checks) if inputs.checks else None
+        check: Any = passes.outputs_check(original, inputs.checks) if inputs.checks else None
         applied = passes.run(model, wanted, check=check if check_each else None)
         if check is not None and not check_each and any(p.changed for p in applied):
             check(model, "all passes")
