@@ -47,12 +47,12 @@ _NAMES = {ir.DataType.DOUBLE: "float64"}
 
 
 def ports(model: ir.Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Inputs and outputs for the manifest: name, dtype, shape (int, or the symbolic name, or "?")."""
+    """Inputs and outputs for the manifest: name, dtype, shape (int, the symbolic name, or "?" for any)."""
 
     def port(value: ir.Value) -> dict[str, Any]:
         shape: list[int | str] = []
-        for n, dim in enumerate(value.shape or ()):
-            shape.append(dim if isinstance(dim, int) else str(dim.value) if dim.value is not None else f"?{n}")
+        for dim in value.shape or ():
+            shape.append(dim if isinstance(dim, int) else str(dim.value) if dim.value is not None else "?")
         return {"name": value.name, "dtype": dtype(value), "shape": shape, "layout": None}
 
     given = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
@@ -93,7 +93,8 @@ def report(
         "format": 1,
         "source": {
             "format": imported.format, "sha256": imported.sha256, "bytes": imported.size,
-            "opset": imported.opset, "ir_version": imported.ir_version, "notes": list(filter(None, (*imported.notes, reference_note))),
+            "opset": imported.opset, "ir_version": imported.ir_version, 
+            "notes": [note for note in (*imported.notes, reference_note) if note],
         },
         "operators": {"before": fused.before, "after": fused.after},
         "passes": passes(fused.applied),
