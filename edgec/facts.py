@@ -93,7 +93,7 @@ def report(
         "format": 1,
         "source": {
             "format": imported.format, "sha256": imported.sha256, "bytes": imported.size,
-            "opset": imported.opset, "ir_version": imported.ir_version, 
+            "opset": imported.opset, "ir_version": imported.ir_version,
             "notes": [note for note in (*imported.notes, reference_note) if note],
         },
         "operators": {"before": fused.before, "after": fused.after},
