@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import ratio, save
+from benchmarks.record import compiled_python, ratio, save
 from benchmarks.zoo import CASES, compiled, first_feed
 
 END = """
@@ -60,7 +60,9 @@ model.run(feed)
 def once(code: str, *arguments: str) -> tuple[float, float, int]:
     """Wall seconds from start to first output, CPU seconds, peak bytes."""
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True, env=compiled_python()
+    )
     end, cpu, peak = done.stdout.split()
     return float(end) - start, float(cpu), int(peak)
 
@@ -68,12 +70,12 @@ def once(code: str, *arguments: str) -> tuple[float, float, int]:
 def measure(case: str, rounds: int, where: Path) -> dict[str, Any]:
     import numpy as np
 
-    from edgec_runtime import slots
     from edgec_runtime.bundle import open as read
+    from edgec_runtime.slots.install import install
 
     os.environ["EDGEC_ROOT"] = str(where / "root")
     bundle = compiled(case, "int8", where)
-    slots.install(bundle)
+    install(bundle)
     np.savez(where / "feed.npz", **first_feed(case))
     with read(bundle) as opened:
         plain = where / "plain.onnx"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import platform
 import statistics
 from collections.abc import Sequence
@@ -47,3 +48,9 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
         "p90": round(percentile(values, 0.9), 4),
         "rounds": len(values),
     }
+
+
+def compiled_python() -> dict[str, str]:
+    """The environment of a started process, with Python's bytecode cache on: installed packages have it, and without
+    it importing anything costs several times as much (some containers switch it off)."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
