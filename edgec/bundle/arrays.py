@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
+
 from edgec_runtime import dtypes
 from edgec_runtime.bundle import tensors
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from edgec_runtime.bundle import Bundle

@@ -9,8 +9,9 @@ from edgec.bundle.recipe import Recipe
 from edgec.errors import BadInputError
 
 if TYPE_CHECKING:
-    from edgec_runtime.bundle import Bundle
     from numpy.typing import NDArray
+
+    from edgec_runtime.bundle import Bundle
 
 _COMPARED = ("arch", "isa", "portable", "precision", "opset", "memory", "engine_version", "proven_with", "options")
 

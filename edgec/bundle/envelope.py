@@ -12,11 +12,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgec_runtime.bundle.layout import MAX_ENVELOPE, MAX_MANIFEST
 from securesystemslib.dsse import Envelope
 
 from edgec.bundle.keys import Signer
 from edgec.errors import BadInputError
+from edgec_runtime.bundle.layout import MAX_ENVELOPE, MAX_MANIFEST
 
 PAYLOAD_TYPE = "application/vnd.edgec.manifest.v1+json"
 

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgec_runtime.bundle import strictjson
-
 from edgec.bundle.envelope import canonical
 from edgec.errors import BadInputError, UsageError
 from edgec.request import Request
+from edgec_runtime.bundle import strictjson
 
 FORMAT = 1
 MAX_RECIPE = 16 << 20  # bytes: an assignment with a cost table for 100,000 nodes fits

@@ -7,15 +7,14 @@ payload that this machine can run on the golden inputs, through the runtime, and
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from edgec_runtime.bundle import reader, tensors
-
 from edgec.bundle import arrays
 from edgec.errors import GoldenError, MissingError, UnsupportedError
+from edgec_runtime import golden
+from edgec_runtime.bundle import reader, tensors
 
 if TYPE_CHECKING:
     from edgec_runtime.bundle import Bundle
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 Load = Callable[[str], AbstractContextManager[Run]]
-IDENTICAL = 200.0  # dB: what is reported where the answers are equal bit for bit
 
 
 def verify(
@@ -85,7 +83,7 @@ def answers(bundle: Bundle, load: Load) -> dict[str, dict[str, Any]]:
         except (UnsupportedError, MissingError) as e:
             found[payload["id"]] = {"skipped": e.what}
             continue
-        value = sqnr(recorded, outputs, payload["id"])
+        value = golden.sqnr_db(recorded, outputs)
         if not value >= expected["min_sqnr_db"]:
             raise GoldenError(
                 f"payload '{payload['id']}' does not give its recorded answers",
@@ -97,37 +95,6 @@ def answers(bundle: Bundle, load: Load) -> dict[str, dict[str, Any]]:
             "samples": len(feeds), "sqnr_db": round(value, 2), "min_sqnr_db": expected["min_sqnr_db"],
         }  # fmt: skip
     return found
-
-
-def sqnr(recorded: Mapping[str, tensors.Tensor], outputs: Sequence[Mapping[str, Any]], payload: str = "") -> float:
-    """Signal to noise, in dB, of outputs against recorded answers ("0/y"): all elements of all samples together.
-
-    Floating-point outputs decide where there are any, since indices flip with the smallest noise; else all do. NaN
-    where one was recorded counts as equal. Raises GoldenError where an output is missing or of another shape.
-    """
-    pairs = []
-    for key, tensor in recorded.items():
-        number, _, name = key.partition("/")
-        given = outputs[int(number)].get(name) if int(number) < len(outputs) else None
-        if given is None or np.shape(given) != tensor.shape:
-            shape = "is missing" if given is None else f"has shape {list(np.shape(given))}, not {list(tensor.shape)}"
-            raise GoldenError(
-                f"payload '{payload}' does not give its recorded answers", f"Output '{name}' {shape}.", code="E601"
-            )
-        pairs.append((arrays.array(tensor), np.asarray(given).reshape(-1)[:: tensor.every]))
-    floats = [(a, b) for a, b in pairs if a.dtype.kind not in "iub"] or pairs
-    signal = noise = 0.0
-    for reference, test in floats:
-        wide = np.complex128 if reference.dtype.kind == "c" else np.float64
-        a, b = reference.reshape(-1).astype(wide), test.astype(wide)
-        different = ~((a == b) | (np.isnan(a) & np.isnan(b)))
-        signal += float(np.sum(np.abs(a[np.isfinite(a)]) ** 2))
-        noise += float(np.sum(np.abs(a[different] - b[different]) ** 2))
-    if noise == 0:
-        return IDENTICAL
-    if not np.isfinite(noise) or signal == 0:
-        return -IDENTICAL
-    return float(min(10 * np.log10(signal / noise), IDENTICAL))
 
 
 def _runtime(path: str | os.PathLike[str], trust: Trust, allow_unsigned: bool) -> Load:

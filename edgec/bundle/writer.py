@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from edgec_runtime.bundle import layout
-
 from edgec.bundle import atomic, envelope
 from edgec.bundle.keys import Signer
 from edgec.errors import BadInputError
+from edgec_runtime.bundle import layout
 
 CHUNK = 1 << 20
 

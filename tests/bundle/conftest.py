@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path_factory.mktemp("edgec")
-    monkeypatch.setenv("EDGEC_CONFIG", str(folder / "config"))
-    monkeypatch.setenv("EDGEC_ROOT", str(folder / "root"))
-    return folder
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 
 import jsonschema
 import pytest
-from edgec_runtime.bundle import manifest as reader_rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from edgec.bundle import envelope, recipe, sbom, schema
 from edgec.bundle.sbom import Library
 from edgec.errors import BadInputError
 from edgec.request import Request
+from edgec_runtime.bundle import manifest as reader_rules
 
 DOCS = Path(__file__).parents[2] / "docs"
 MEMBER = "payloads/onnxruntime/model.onnx"

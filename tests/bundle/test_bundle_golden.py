@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from edgec_runtime.bundle import tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgec.bundle import arrays, golden, synthetic
 from edgec.errors import UsageError
+from edgec_runtime.bundle import tensors
 
 DTYPES = [
     "bool",

@@ -22,13 +22,13 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from edgec_runtime.bundle import dsse
-from edgec_runtime.trust import store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.bundle import envelope, keys
 from edgec.errors import BadInputError, MissingError, TrustError, UsageError
+from edgec_runtime.bundle import dsse
+from edgec_runtime.trust import store
 
 
 def raw(signer: Any) -> bytes:

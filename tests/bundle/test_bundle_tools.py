@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import edgec_runtime
-import edgec_runtime.bundle as reader
 import numpy as np
 import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 
+import edgec_runtime
+import edgec_runtime.bundle as reader
 from edgec.bundle import golden, keys, recipe, verify, writer
 from edgec.bundle.diff import diff
 from edgec.bundle.export import export
 from edgec.errors import BadInputError, GoldenError, TrustError, UnsupportedError, UsageError
 from edgec.request import Request
+from edgec_runtime import golden as measure
 
 MODEL = "payloads/onnxruntime/model.onnx"
 ANSWERS = "golden/onnxruntime.bin"
@@ -111,31 +112,28 @@ def test_verify_passes_over_what_can_not_run_here(write: Any) -> None:
     "outputs", [[{"y": np.ones((2, 4))}], [{"z": np.ones((2, 4))}] * 2, [{"y": np.ones((2, 3))}] * 2]
 )
 def test_verify_misses_outputs(write: Any, outputs: list[Mapping[str, Any]]) -> None:
-    from edgec_runtime.bundle import tensors
-
     from edgec.bundle import arrays
+    from edgec_runtime.bundle import tensors
 
     recorded = tensors.decode(arrays.encode([{"y": np.ones((2, 4), np.float32)}] * 2))
     with pytest.raises(GoldenError):
-        verify.sqnr(recorded, outputs)
+        measure.sqnr_db(recorded, outputs)
 
 
 def test_sqnr_of_odd_values() -> None:
-    from edgec_runtime.bundle import tensors
-
     from edgec.bundle import arrays
+    from edgec_runtime.bundle import tensors
 
     value = np.array([1.0, np.nan, np.inf, -2.0], np.float32)
     recorded = tensors.decode(arrays.encode([{"y": value, "label": np.array([3])}]))
-    assert verify.sqnr(recorded, [{"y": value, "label": np.array([4])}]) == verify.IDENTICAL
+    assert measure.sqnr_db(recorded, [{"y": value, "label": np.array([4])}]) == measure.IDENTICAL
     for bad in (np.nan, np.inf, 1e30):
-        assert (
-            verify.sqnr(recorded, [{"y": np.array([1, np.nan, np.inf, bad], np.float32), "label": 0 * value[:1]}]) < 0
-        )
-    assert verify.sqnr(recorded, [{"y": np.array([1, 0, np.inf, -2], np.float32), "label": np.array([3])}]) < 0
+        given = {"y": np.array([1, np.nan, np.inf, bad], np.float32), "label": 0 * value[:1]}
+        assert measure.sqnr_db(recorded, [given]) < 0
+    assert measure.sqnr_db(recorded, [{"y": np.array([1, 0, np.inf, -2], np.float32), "label": np.array([3])}]) < 0
     labels = tensors.decode(arrays.encode([{"label": np.array([3, 4])}]))
-    assert verify.sqnr(labels, [{"label": np.array([3, 4])}]) == verify.IDENTICAL
-    assert verify.sqnr(labels, [{"label": np.array([3, 9])}]) < 10
+    assert measure.sqnr_db(labels, [{"label": np.array([3, 4])}]) == measure.IDENTICAL
+    assert measure.sqnr_db(labels, [{"label": np.array([3, 9])}]) < 10
 
 
 def test_verify_refuses_strangers_and_damage(write: Any, own_folders: Path) -> None:

@@ -13,14 +13,14 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import edgec_runtime.bundle as reader
 import pytest
-from edgec_runtime.bundle import layout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edgec_runtime.bundle as reader
 from edgec.bundle import envelope, keys, writer
 from edgec.errors import BadInputError, Error, TrustError
+from edgec_runtime.bundle import layout
 
 MEMBER = "payloads/onnxruntime/model.onnx"
 

@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 import pytest
+
 from edgec_runtime.bundle.version import within
 from edgec_runtime.errors import BadInputError, MissingError
 from edgec_targets import board, boards, target_names

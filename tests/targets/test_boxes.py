@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from edgec_targets.probe.boxes import contains, cover
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from edgec_targets.probe.boxes import contains, cover
 
 ROWS = st.integers(0, 3).flatmap(lambda width: st.sets(st.tuples(*[st.sampled_from("abcd")] * width), max_size=40))
 

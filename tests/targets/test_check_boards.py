@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
+
 from edgec_targets import board, target
 from edgec_targets.check import check, facts
 from edgec_targets.types import Board, Built, Problem

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import onnx_ir as ir
-from edgec_targets.memory import estimate
 from onnx import parser
+
+from edgec_targets.memory import estimate
 
 
 def model(text: str) -> ir.Model:

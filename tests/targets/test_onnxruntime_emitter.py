@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
+
 from edgec_runtime.errors import UnsupportedError
 from edgec_targets import board
 from edgec_targets.emitters.onnxruntime import EMITTER, releases

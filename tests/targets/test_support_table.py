@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import onnx_ir as ir
 import pytest
+
 from edgec_targets.emitters.onnxruntime import support
 from edgec_targets.probe import operators, variants
 from edgec_targets.probe.isolate import Prober

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint
 
 import pytest
+
 from edgec_runtime.errors import MissingError
 from edgec_targets import registry, target, targets
 
