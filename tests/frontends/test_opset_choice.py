@@ -134,6 +134,14 @@ def test_a_wider_type_gives_the_same_integers() -> None:
     np.testing.assert_array_equal(run(data, x), x)
 
 
+@pytest.mark.parametrize(("op", "kind"), [("Max", TensorProto.INT16), ("Add", TensorProto.BFLOAT16)])
+def test_writing_leaves_the_model_as_it_was(op: str, kind: int) -> None:
+    model = load(helper.make_node(op, ["x", "x"], ["y"], name="n"), kind=kind, shape=(3,))
+    before = write.serialize(model)
+    write.write(model)
+    assert write.serialize(model) == before
+
+
 def test_over_2_gb_is_refused_before_anything_is_copied() -> None:
     from edgec.errors import UnsupportedError
 

@@ -63,11 +63,11 @@ def _helps(node: ir.Node, own: int, old: ir.DataType, new: ir.DataType) -> bool:
     before = [(v, v.dtype) for v in values if v is not None and v.dtype == old]
     try:
         for value, _ in before:
-            value.dtype = new
+            value.type = ir.TensorType(new)  # not .dtype: clones share the type object
         return not _lacks(node, own)
     finally:
         for value, dtype in before:
-            value.dtype = dtype
+            value.type = ir.TensorType(dtype)
 
 
 def _cast(node: ir.Node, own: int, old: ir.DataType, new: ir.DataType) -> None:
@@ -88,7 +88,7 @@ def _cast(node: ir.Node, own: int, old: ir.DataType, new: ir.DataType) -> None:
         new_out.shape = out.shape
         ir.convenience.replace_all_uses_with(out, new_out, replace_graph_outputs=True)
         back.replace_input_with(0, out)
-        out.name, out.dtype = f"{name}/wide", new
+        out.name, out.type = f"{name}/wide", ir.TensorType(new)
         new_out.name = name
         graph.insert_after(node, back)
 
