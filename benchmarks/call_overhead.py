@@ -2,8 +2,9 @@
 
     python benchmarks/call_overhead.py [--rounds 60] [--calls 200] [--soak 100000]
 
-In one process, one thread, interleaved: `session.run(None, feed)` of onnxruntime on the payload's own bytes, `Model.run(feed)`,
-and `Model.run(feed, out=buffers)`. The overhead is the median over rounds of the difference of the rounds' medians.
+In one process, one thread, interleaved: `session.run(None, feed)` of onnxruntime on the payload's own bytes,
+`Model.run(feed)`, and `Model.run(feed, out=buffers)`. The overhead is the median over
+rounds of the difference of the rounds' medians.
 """
 
 from __future__ import annotations
@@ -74,9 +75,15 @@ def main() -> None:
         figures: dict[str, Any] = {}
         for name, values in medians.items():
             over = [(a - b) * 1e6 for a, b in zip(values, base, strict=True)]
-            figures[name] = {"median_us": round(statistics.median(values) * 1e6, 2), "over_engine_us": round(statistics.median(over), 2), "p10": round(percentile(over, 0.1), 2), "p90": round(percentile(over, 0.9), 2)}  # fmt: skip
+            f = figures[name] = {
+                "median_us": round(statistics.median(values) * 1e6, 2),
+                "over_engine_us": round(statistics.median(over), 2),
+                "p10": round(percentile(over, 0.1), 2),
+                "p90": round(percentile(over, 0.9), 2),
+            }
             print(
-                f"{name:32} {figures[name]['median_us']:8.2f} µs   over the engine's own call {figures[name]['over_engine_us']:+6.2f} µs (p10 {figures[name]['p10']:+.2f}, p90 {figures[name]['p90']:+.2f})"
+                f"{name:32} {f['median_us']:8.2f} µs   over the engine's own call {f['over_engine_us']:+6.2f} µs "
+                f"(p10 {f['p10']:+.2f}, p90 {f['p90']:+.2f})"
             )
         for _ in range(asked.soak // 10):
             model.run(feed)

@@ -2,15 +2,14 @@
 
     python benchmarks/cold_start.py [--rounds 15] [--cases dscnn_kws,…]
 
-Fresh processes, interleaved, in an order that turns. Wall time from just before the process starts to its first output (both on the
-monotonic clock), CPU time of the child, peak memory from its VmHWM. The first, verifying load of the bundle file is a
-row of its own. int8 payloads, threads as the engine's own default in all of them.
+Fresh processes, interleaved, in an order that turns. Wall time from just before the process starts to its first output
+(both on the monotonic clock), CPU time of the child, peak memory from its VmHWM. The first, verifying load of the
+bundle file is a row of its own. int8 payloads, threads as the engine's own default in all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-
 import os
 import statistics
 import subprocess
@@ -119,7 +118,11 @@ def main() -> None:
             figures[case] = measure(case, asked.rounds, Path(where))
         for name, f in figures[case].items():
             w, c, p = f["wall_ratio"], f["cpu_ratio"], f["peak_ratio"]
-            print(f"{case:20} {name:22} {f['wall_ms']:7.1f} ms  {w['median']:.3f} × ({w['p10']:.2f}–{w['p90']:.2f})  CPU {c['median']:.3f} ×  peak {f['peak_mb']:6.1f} MB {p['median']:.3f} ×", flush=True)  # fmt: skip
+            print(
+                f"{case:20} {name:22} {f['wall_ms']:7.1f} ms  {w['median']:.3f} × ({w['p10']:.2f}–{w['p90']:.2f})  "
+                f"CPU {c['median']:.3f} ×  peak {f['peak_mb']:6.1f} MB {p['median']:.3f} ×",
+                flush=True,
+            )
     print("bars: installed app ≤ 1.05 × in wall and in peak memory")
     print(save("cold_start", figures, rounds=asked.rounds))
 

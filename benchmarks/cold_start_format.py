@@ -93,6 +93,7 @@ def make(source: Path, folder: Path) -> dict[str, Path]:
     """Write every kind of file from one ONNX file."""
     import onnx_ir as ir
     import onnxruntime as ort
+
     from edgec_targets.emitters.onnxruntime.write import write
 
     plain = folder / "plain.onnx"

@@ -2,7 +2,8 @@
 
     python benchmarks/start_up.py [--rounds 21]
 
-`edgec --help` against `python -c pass`; `import numpy, edgec_runtime` against `import numpy`. Wall time of whole processes.
+`edgec --help` against `python -c pass`; `import numpy, edgec_runtime` against `import numpy`. Wall time of whole
+processes.
 """
 
 from __future__ import annotations
@@ -35,9 +36,16 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
             if turn:  # the first warms the file cache
                 seconds[name].append(time.perf_counter() - start)
-    figures = {name: {"median_ms": round(statistics.median(s) * 1e3, 1), "min_ms": round(min(s) * 1e3, 1), "max_ms": round(max(s) * 1e3, 1)} for name, s in seconds.items()}  # fmt: skip
     added = [a - b for a, b in zip(seconds["numpy and edgec_runtime"], seconds["numpy"], strict=True)]
-    figures["added by edgec_runtime"] = {"median_ms": round(statistics.median(added) * 1e3, 1), "min_ms": round(min(added) * 1e3, 1), "max_ms": round(max(added) * 1e3, 1)}  # fmt: skip
+    seconds["added by edgec_runtime"] = added
+    figures = {
+        name: {
+            "median_ms": round(statistics.median(s) * 1e3, 1),
+            "min_ms": round(min(s) * 1e3, 1),
+            "max_ms": round(max(s) * 1e3, 1),
+        }
+        for name, s in seconds.items()
+    }
     for name, f in figures.items():
         print(f"{name:28} {f['median_ms']:7.1f} ms   ({f['min_ms']:.1f}–{f['max_ms']:.1f})")
     print("bars: edgec --help ≤ 300 ms, added by edgec_runtime ≤ 15 ms")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from edgec.decide import decide
 from edgec.errors import BudgetError
 from edgec.measure.accuracy import Accuracy

@@ -14,9 +14,8 @@ from edgec.cli.common import Output, options
 @options
 def command(out: Output, filter: str) -> None:
     """List the boards; FILTER keeps those with it in their name, title, CPU, target or ISA features."""
-    from edgec_targets.registry import boards
-
     from edgec.errors import MissingError
+    from edgec_targets.registry import boards
 
     word = filter.lower()
     found = [

@@ -22,9 +22,8 @@ def command(out: Output, model: str, names: str, shape: dict[str, list[int | str
     boards = [find(name.strip()) for name in names.split(",") if name.strip()]
     if not boards:
         raise click.BadParameter("name at least one board", param_hint="-t")
-    from edgec_targets.check import check, facts
-
     from edgec import frontends
+    from edgec_targets.check import check, facts
 
     imported = frontends.load(model, shapes=shape or None)
     results: list[dict[str, Any]] = []

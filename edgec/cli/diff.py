@@ -17,9 +17,8 @@ from edgec.cli.common import Output, allow_unsigned_option, options
 @click.pass_context
 def command(ctx: click.Context, out: Output, first: str, second: str, allow_unsigned: bool) -> None:
     """Compare two bundles, signatures aside. Exit code 0: the same; 8: they differ."""
-    from edgec_runtime.bundle import open
-
     from edgec.bundle.diff import diff
+    from edgec_runtime.bundle import open
 
     with open(first, allow_unsigned=allow_unsigned) as a, open(second, allow_unsigned=allow_unsigned) as b:
         found = diff(a, b)

@@ -14,9 +14,8 @@ from edgec.cli.common import Output, allow_unsigned_option, options
 @options
 def command(out: Output, file: str, folder: str, allow_unsigned: bool) -> None:
     """Write the bundle FILE as a model package of ONNX Runtime (1.32 or newer). A package has no signature."""
-    from edgec_runtime.bundle import open
-
     from edgec.bundle.export import export
+    from edgec_runtime.bundle import open
 
     with open(file, allow_unsigned=allow_unsigned) as bundle:
         made = export(bundle, folder)

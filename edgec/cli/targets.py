@@ -13,9 +13,8 @@ from edgec.cli.common import Output, options
 @options
 def command(out: Output) -> None:
     """List the families of boards, built in and installed."""
-    from edgec_targets.registry import boards, target, target_names
-
     from edgec.errors import Error
+    from edgec_targets.registry import boards, target, target_names
 
     members: dict[str, list[str]] = {}
     for name, board in boards().items():

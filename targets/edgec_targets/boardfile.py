@@ -9,7 +9,6 @@ from typing import Any
 
 from edgec_runtime.bundle import version
 from edgec_runtime.errors import BadInputError
-
 from edgec_targets.types import Board
 
 _TYPES: dict[str, type] = {

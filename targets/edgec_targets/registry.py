@@ -10,7 +10,6 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from edgec_runtime.errors import Error, MissingError
-
 from edgec_targets import boardfile, machine
 from edgec_targets.types import Board, Target
 

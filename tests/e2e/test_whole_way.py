@@ -42,9 +42,10 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
     zoo: Callable[[str], Path], name: str, precision: str, tmp_path: Path
 ) -> None:
     """Compiled for this machine and for an ARM board; the same payload gives the same evaluation both ways."""
+    import onnxruntime
+
     import edgec_runtime as rt
     import edgec_runtime.bundle
-    import onnxruntime
 
     folder = zoo(name)
     # A dozen samples calibrate here: what is tested is the way, not the accuracy (benchmarks/ has that).

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from edgec_runtime.errors import UnsupportedError
-
 from edgec_targets.types import Board, Built, Problem
 
 if TYPE_CHECKING:
