@@ -59,13 +59,6 @@ def ports(model: ir.Model) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return [port(v) for v in given], [port(v) for v in model.graph.outputs]
 
 
-def operators(model: ir.Model) -> dict[str, int]:
-    """Node counts by operator."""
-    from edgec.passes import counts
-
-    return counts(model)
-
-
 def passes(applied: Sequence[Applied]) -> list[dict[str, Any]]:
     """What each pass did, for the report."""
     return [

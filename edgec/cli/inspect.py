@@ -103,7 +103,7 @@ def _onnx(out: Output, file: str, shape: dict[str, list[int | str]]) -> dict[str
 
     with out.progress("reading and trying the passes"):
         imported = frontends.load(file, shapes=shape or None)
-        before = facts.operators(imported.model)
+        before = passes.counts(imported.model)
         ports = facts.ports(imported.model)
         applied = passes.run(imported.model)
     out.line(
@@ -113,7 +113,7 @@ def _onnx(out: Output, file: str, shape: dict[str, list[int | str]]) -> dict[str
     for note in imported.notes:
         out.line(f"note: {note}")
     _ports(out, *ports)
-    after = facts.operators(imported.model)
+    after = passes.counts(imported.model)
     out.line(f"nodes: {sum(before.values())} as imported, {sum(after.values())} after the passes")
     return {"operators": {"before": before, "after": after}, "passes": facts.passes(applied)}
 

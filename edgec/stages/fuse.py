@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgec import facts, passes
+from edgec import passes
 from edgec.frontends import Imported
 from edgec.stages.boards import Kind
 from edgec.stages.inputs import Inputs
@@ -42,6 +42,6 @@ def fuse(
         if check is not None and not check_each and any(p.changed for p in applied):
             check(model, "all passes")
         made[wanted] = Fused(
-            model, applied, facts.operators(imported.model), facts.operators(model), len(inputs.checks)
+            model, applied, passes.counts(imported.model), passes.counts(model), len(inputs.checks)
         )
     return made

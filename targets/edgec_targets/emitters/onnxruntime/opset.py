@@ -84,21 +84,6 @@ def lower(model: ir.Model, opset: int) -> ir.Model:
     return copy
 
 
-def choose(model: ir.Model, loads: Callable[[ir.Model], bool] | None = None) -> int:
-    """The lowest of `candidates(model)` that the engine takes; the model's own when it takes none.
-
-    `loads` says whether the engine takes a lowered model; None asks a real session, optimizations off.
-    """
-    if loads is None:
-        from edgec_targets.emitters.onnxruntime.write import loads as session_loads
-
-        loads = session_loads
-    for opset in candidates(model):
-        if loads(lower(model, opset)):
-            return opset
-    return of(model)
-
-
 def ir_version(opset: int) -> int:
     """The IR version that came with this opset (onnx.helper.VERSION_TABLE), at least 4 and at most `NEWEST_IR`."""
     first = next((int(row[1]) for row in onnx.helper.VERSION_TABLE if row[2] >= opset), NEWEST_IR)

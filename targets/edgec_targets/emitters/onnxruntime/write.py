@@ -50,11 +50,6 @@ def serialize(model: ir.Model) -> bytes:
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
 
-def loads(model: ir.Model) -> bool:
-    """Whether a real session takes the model, with graph optimizations off (they can't make kernels)."""
-    return _takes(serialize(model))
-
-
 def _takes(data: bytes) -> bool:
     import onnxruntime as ort
 
