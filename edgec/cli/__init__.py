@@ -130,7 +130,9 @@ def main(argv: list[str] | None = None) -> None:
 
     debug, as_json = "--debug" in arguments, "--json" in arguments
     try:
-        edgec.main(args=arguments, prog_name="edgec", standalone_mode=False, default_map=project_defaults())
+        # Not standalone, click returns what `ctx.exit(code)` was given.
+        code = edgec.main(args=arguments, prog_name="edgec", standalone_mode=False, default_map=project_defaults())
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except click.ClickException as e:

@@ -22,7 +22,7 @@ from edgec.cli.common import Output, options, shape_option, size
     help="Boards to compile for (edgec boards).",
 )
 @click.option(
-    "-o", "--output", default=None, metavar="FILE", help="The bundle to write [default: the model's name with .edge]."
+    "-o", "--output", default=None, metavar="FILE", help="The bundle to write [default: the app's name with .edge]."
 )
 @click.option(
     "--calib",
@@ -88,10 +88,10 @@ def command(
     The same options can stand in edgec.toml under [compile].
     """
     from edgec.bundle import keys
-    from edgec.compiler import compile
+    from edgec.compiler import app_name, compile
 
     refuse_ignored(click.get_current_context(), without_int8=asked["precision"] == "float32" or not calib)
-    path = Path(output) if output else Path(Path(model).name).with_suffix(".edge")
+    path = Path(output or f"{asked['name'] or app_name(model)}.edge")
     boards = [name for item in target for name in item.split(",") if name]
     made = compile(
         model, boards, output=path, calib=calib, eval=evaluation, signer=keys.load(key) if key else None,

@@ -27,8 +27,12 @@ def command(ctx: click.Context, out: Output, first: str, second: str, allow_unsi
         out.line("identical, signatures aside")
         out.next(f"edgec verify {first}")
         return
-    rows = list(_rows(found))
-    out.table("Differences", ["what", first, second], rows)
+    told = {key: value for key, value in found.items() if key not in ("members", "weights", "payload_order")}
+    out.table("Differences (--json has all)", ["what", first, second], list(_rows(told)))
+    out.table("Members that differ", ["member", first, second], _members(found.get("members", {})))
+    out.table(
+        "Weights", ["payload", "changed", "only in the first", "only in the second"], _weights(found.get("weights", {}))
+    )
     out.next(f"edgec inspect {second}")
     ctx.exit(8)
 
@@ -43,6 +47,27 @@ def _rows(value: dict[str, Any], path: str = "") -> Any:
             yield [where, "", ", ".join(f"{k} {_short(v)}" for k, v in item.items())]
         else:
             yield from _rows(item, f"{where} ")
+
+
+def _members(members: dict[str, Any]) -> list[list[str]]:
+    """One row a member: the bytes on both sides."""
+    rows = []
+    for name, item in members.items():
+        sizes = item if isinstance(item, list) else item.get("size", ["same size", "other bytes"])
+        rows.append([name, *(_short(side["size"] if isinstance(side, dict) else side) for side in sizes)])
+    return rows
+
+
+def _weights(weights: dict[str, Any]) -> list[list[str]]:
+    """One row a payload: how many tensors changed, with the one that moved most, and how many are on one side alone."""
+    rows = []
+    for name, tensors in weights.items():
+        sides = {side: sum(t.get("only_in") == side for t in tensors.values()) for side in ("a", "b")}
+        moved = {tensor: t["max_abs_diff"] for tensor, t in tensors.items() if t.get("max_abs_diff") is not None}
+        most = max(moved, key=lambda tensor: moved[tensor], default="")
+        changed = f"{len(moved)}, most {most} by {moved[most]:.3g}" if most else "0"
+        rows.append([name, changed, str(sides["a"]), str(sides["b"])])
+    return rows
 
 
 def _short(value: object) -> str:

@@ -171,3 +171,13 @@ def test_edgec_toml_holds_the_same_options(tmp_path: Path, model: Path) -> None:
     assert json.loads(done.stdout)["file"] == "by-file.edge"
     (tmp_path / "edgec.toml").write_text('[compile]\nmodle = "conv.onnx"\n')
     refused(edgec("compile", "conv.onnx", "-t", "host", cwd=tmp_path), 9, "modle")
+
+
+def test_diff_of_two_bundles_is_exit_8_on_one_screen(tmp_path: Path, model: Path) -> None:
+    for name, board in (("a", "host"), ("b", "rpi4")):
+        assert edgec("compile", model, "-t", board, "-o", f"{name}.edge", cwd=tmp_path).returncode == 0
+    assert edgec("diff", "a.edge", "a.edge", cwd=tmp_path).returncode == 0
+    done = edgec("diff", "a.edge", "b.edge", cwd=tmp_path)
+    assert done.returncode == 8, done.stderr
+    assert "rpi4" in done.stdout
+    assert len(done.stdout.splitlines()) < 60

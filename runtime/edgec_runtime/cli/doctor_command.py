@@ -51,13 +51,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def told(isa: list[str]) -> list[str]:
+    """The features that change which kernels an engine picks; --json has all."""
+    parts = ("avx", "vnni", "amx", "asimd", "fphp", "i8mm", "bf16", "sve")
+    return [feature for feature in isa if feature.startswith(parts) or "vnni" in feature]
+
+
 def text(result: dict[str, Any]) -> str:
     """For people."""
     memory = "?" if result["memory"] is None else f"{result['memory'] / 1e6:.0f} MB"
     lines = [
         f"edgec-runtime {result['edgec_runtime']}, Python {result['python']}, {result['libc'] or 'libc unknown'}",
         f"machine   {result['arch']}, {result['cpus']} CPUs, {memory} of memory free",
-        f"isa       {' '.join(result['isa']) or 'unknown'}",
+        f"isa       {' '.join(told(result['isa'])) or 'unknown'}",
         *(f"engine    {name} {version or 'not installed'}" for name, version in result["engines"].items()),
         f"root      {result['root'] or 'unclear'}",
         *(f"key       {key}" for key in result["trusted_keys"]),
