@@ -328,7 +328,7 @@ def test_diff_command(write: Any) -> None:
     assert other.exit_code == 8
     assert json.loads(other.output)["differences"]["weights"][MODEL]["w"]["changed"] == 1
     shown = edgec("diff", a, b)
-    assert shown.exit_code == 8 and "weights" in shown.output
+    assert shown.exit_code == 8 and "1, most w by 0.5" in shown.output
 
 
 def test_export_command(write: Any, tmp_path: Path) -> None:
