@@ -43,7 +43,7 @@ class Output:
         """Standard output, made at first use: rich takes longer to import than most commands to start."""
         from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False)
         if not console.is_terminal:
             console.width = PIPED
         return console
@@ -56,7 +56,8 @@ class Output:
     def line(self, text: str = "", style: str | None = None) -> None:
         """One line for a person (plain text: no markup is read in it)."""
         if not self.silent:
-            self.console.print(text, style=style, markup=False)
+            # A terminal breaks lines between words; in a file or a pipe a line is a line.
+            self.console.print(text, style=style, markup=False, soft_wrap=not self.console.is_terminal)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A small table, nothing where there are no rows; columns of numbers are right-aligned. Wide tables fold."""
@@ -73,8 +74,7 @@ class Output:
             table.add_column(column, justify="right" if numeric else "left", overflow="fold", header_style="dim")
         for row in rows:
             table.add_row(*[Text(str(cell)) for cell in row])
-        # soft_wrap would let rows run over the terminal's edge: tables fold instead.
-        self.console.print(table, soft_wrap=False)
+        self.console.print(table)
 
     def result(self, value: Mapping[str, Any]) -> None:
         """The command's result as one JSON object, printed with --json only."""
@@ -98,13 +98,8 @@ class Output:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-        columns = [
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        ]
+        known = [BarColumn(), MofNCompleteColumn()] if total else []
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), *known, TimeElapsedColumn()]
         with Progress(*columns, console=console, transient=True) as bars:
             task = bars.add_task(description, total=total)
             yield lambda n: bars.advance(task, n)
