@@ -1,16 +1,22 @@
 # edgec. Everything here sets itself up: Python 3.11+ and make are enough, with the package registries reachable.
+# Another Python than python3: make PYTHON=python3.12 …
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS := build/models
-ZOO ?= ../shared/zoo
 
-.PHONY: setup models demo test lint format bench clean node-suite
+.PHONY: setup models demo test lint format bench node-suite wheels constraints clean
 
+# A folder without a working pip is what an interrupted run left behind, so it is made anew. The build backend comes
+# first and pinned: with build isolation pip would fetch an unpinned one, twice.
 setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml runtime/pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "edgec needs Python 3.11 or newer"; import venv; venv.create("$(VENV)", with_pip=True)'
-	$(BIN)/python -m pip install -q -c constraints.txt -e './runtime' -e '.[dev]'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+			echo "edgec needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+		$(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install -q -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e ./runtime -e '.[dev]'
 	@touch $@
 
 # Real models that the registry brings; nothing of them is in the repository.
@@ -25,12 +31,15 @@ demo: setup models
 test: setup models
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests
 
+# Every tool runs, so that one failing call shows everything there is to mend.
 lint: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/vermin -q --no-tips --eval-annotations -t=3.9- --violations runtime/edgec_runtime
-	$(BIN)/mypy
-	cd runtime && ../$(BIN)/mypy --config-file pyproject.toml
+	@failed=0; run() { echo "$$*"; "$$@" || failed=1; }; \
+	run $(BIN)/ruff check .; \
+	run $(BIN)/ruff format --check .; \
+	run $(BIN)/vermin -q --no-tips --eval-annotations -t=3.9- --violations runtime/edgec_runtime; \
+	run $(BIN)/mypy; \
+	cd runtime && run ../$(BIN)/mypy --config-file pyproject.toml; \
+	exit $$failed
 
 format: setup
 	$(BIN)/ruff check --fix-only .
@@ -43,6 +52,18 @@ bench: setup models
 # All 1,884 one-operator cases of the ONNX backend suite, through edgec and through plain ONNX Runtime.
 node-suite: setup
 	$(BIN)/python benchmarks/node_suite.py
+
+# Both distributions, each wheel built from its source distribution.
+wheels: setup
+	$(BIN)/python -m build -q --no-isolation --outdir dist runtime
+	$(BIN)/python -m build -q --no-isolation --outdir dist .
+
+# New pins: the newest releases that pyproject.toml allows, resolved in an environment of their own. Then: make lint test.
+constraints:
+	$(PYTHON) -m venv --clear build/pins
+	build/pins/bin/python -m pip install -q -e ./runtime -e '.[dev]' editables
+	{ head -1 constraints.txt; build/pins/bin/python -m pip freeze --exclude-editable; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
