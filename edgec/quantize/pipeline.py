@@ -17,6 +17,7 @@ from edgec.quantize.calibrate import Method, calibrate
 from edgec.quantize.placement import rules
 from edgec.quantize.placement.insert import insert
 from edgec.quantize.placement.plan import plan
+from edgec.quantize.placement.worth import Worth, worthwhile
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.report import layer_table
 from edgec.quantize.scheme import Assignment, Scheme
@@ -61,12 +62,14 @@ class Quantized:
         assignment: what was asked of each layer.
         ranges: what the calibration saw.
         correction: what bias correction did; None with effort "plain".
+        worth: which layers stay float because integers would not be faster there.
     """
 
     model: ir.Model
     assignment: Assignment
     ranges: Ranges
     correction: BiasCorrection | None
+    worth: Worth | None = None
 
     def report(self, float_model: ir.Model) -> dict[str, Any]:
         """Plain data for report.json and `--json`."""
@@ -77,6 +80,8 @@ class Quantized:
             "skipped": dict(self.ranges.skipped),
             "layers": layer_table(float_model, self.assignment, self.ranges),
         }
+        if self.worth is not None:
+            result["worth"] = {"pays": self.worth.pays, "left_in_float": list(self.worth.dropped)}
         if self.correction is not None and self.correction.shifts:
             result["bias_correction"] = {
                 "kept": self.correction.kept,
@@ -97,6 +102,7 @@ def quantize_with_data(
     scheme: Scheme = Scheme(),  # noqa: B008 - frozen
     effort: Effort = "default",
     placement: str = "onnxruntime",
+    arch: str = "x86_64",
     progress: Progress = silent,
 ) -> Quantized:
     """The whole way from a float model and calibration data to an int8 model.
@@ -109,6 +115,7 @@ def quantize_with_data(
         scheme: number formats of the others.
         effort: "plain": ranges alone. "default": bias correction as well, kept where held-out samples gain.
         placement: whose fusion rules decide.
+        arch: the architecture whose kernels decide which layers stay float for speed; one that is not known: none do.
         progress: `with progress(stage, total) as advance` for each long stage.
 
     Raises:
@@ -125,11 +132,14 @@ def quantize_with_data(
             "leave the model in float",
             code="E412",
         )
+    worth = worthwhile(model, assignment, rules(placement), arch)
+    assignment = worth.assignment
+    needed = ranges_needed(model, assignment, placement=placement) if worth.dropped else needed
     with progress("calibrating", data.count) as advance:
         ranges = calibrate(model, data, method=method, values=needed, progress=lambda done, total: advance(1))
     quantized = quantize(model, ranges, assignment, placement=placement)
     if effort == "plain":
-        return Quantized(quantized, assignment, ranges, None)
+        return Quantized(quantized, assignment, ranges, None, worth)
     with progress("correcting biases", None) as advance:
         correction = correct_biases(model, quantized, data, progress=lambda done, total: advance(1))
-    return Quantized(correction.model, assignment, ranges, correction)
+    return Quantized(correction.model, assignment, ranges, correction, worth)

@@ -118,4 +118,5 @@ RULES = Rules(
     absorbed=frozenset({"Clip", "Relu"}),
     accepts=_accepts,
     prepare=_matmul_add_to_gemm,
+    timed=frozenset({"x86_64"}),
 )

@@ -33,6 +33,7 @@ class Rules:
         accepts: whether a node of these types, with its attributes, is one that the engine fuses.
         prepare: rewrites a model in place into the form that the engine fuses, before planning; layer names stay, new
             nodes are added to the assignment.
+        timed: architectures (as `platform.machine()` says) whose kernels `costs.py` knows.
         min_opset: the lowest default-domain opset with the Q/DQ forms used.
     """
 
@@ -44,4 +45,5 @@ class Rules:
     absorbed: frozenset[str]
     accepts: Callable[[ir.Node], bool] = _any_node
     prepare: Callable[[ir.Model, Assignment], None] = _as_it_is
+    timed: frozenset[str] = frozenset()
     min_opset: int = 13
