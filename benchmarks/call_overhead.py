@@ -85,14 +85,14 @@ def main() -> None:
                 f"{name:32} {f['median_us']:8.2f} µs   over the engine's own call {f['over_engine_us']:+6.2f} µs "
                 f"(p10 {f['p10']:+.2f}, p90 {f['p90']:+.2f})"
             )
-        for _ in range(asked.soak // 10):
-            model.run(feed)
-        before = resident()
-        for _ in range(asked.soak):
-            model.run(feed)
-        grown = resident() - before
-        figures["soak"] = {"calls": asked.soak, "grown_bytes": grown, "peak_bytes": peak()}
-        print(f"{asked.soak} calls: resident memory grew by {grown / 1024:.0f} KiB")
+        memory = [resident()]
+        for _ in range(10):
+            for _ in range(asked.soak // 10):
+                model.run(feed)
+            memory.append(resident())
+        figures["soak"] = {"calls": asked.soak, "resident_bytes": memory, "peak_bytes": peak()}
+        kib = ", ".join(f"{m / 1024:.0f}" for m in memory)
+        print(f"{asked.soak} calls, resident memory at each tenth in KiB: {kib}")
     print("bars: ≤ 5 µs over the engine's own run, memory flat")
     print(save("call_overhead", figures, rounds=asked.rounds, calls=asked.calls, case=CASE))
 
