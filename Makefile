@@ -7,11 +7,11 @@ MODELS := build/models
 
 .PHONY: setup models demo test lint format bench node-suite wheels constraints clean
 
-# A folder without a working pip is what an interrupted run left behind, so it is made anew. The build backend comes
-# first and pinned: with build isolation pip would fetch an unpinned one, twice.
+# A folder that is no environment or has no pip is what an interrupted run left behind, so it is made anew. The build
+# backend comes first and pinned: with build isolation pip would fetch one with unpinned dependencies, twice.
 setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml runtime/pyproject.toml constraints.txt
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null || { \
 		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 			echo "edgec needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
 		$(PYTHON) -m venv --clear $(VENV); }

@@ -117,6 +117,18 @@ def test_every_command_runs_in_a_fresh_clone(clone: Path, tmp_path: Path) -> Non
     assert [Path(p).is_relative_to(clone) for p in found.stdout.split()] == [True, True], found.stdout + found.stderr
 
 
+@pytest.mark.slow
+def test_make_demo_compiles_and_shows_answers(clone: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(["make", "demo"], cwd=clone, env=login(home), capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (clone / "build/file-type.edge").is_file()
+    said = " ".join(done.stdout.split())
+    assert "verified and loaded by edgec-runtime" in said, done.stdout + done.stderr
+    assert re.search(r"Makefile makefile \d+%", said), done.stdout
+
+
 def test_the_readme_shows_the_whole_way() -> None:
     """The commands are found at all, and each verb that the README's table promises is among them."""
     lines = commands((ROOT / "README.md").read_text(encoding="utf-8"))
