@@ -49,9 +49,9 @@ format: setup
 bench: setup models
 	$(BIN)/python -m benchmarks.all
 
-# All 1,884 one-operator cases of the ONNX backend suite, through edgec and through plain ONNX Runtime.
+# All 1,884 one-operator cases of the ONNX backend suite, through bundle and runtime, beside plain ONNX Runtime.
 node-suite: setup
-	$(BIN)/python benchmarks/node_suite.py
+	$(BIN)/python benchmarks/node_suite.py --engine onnxruntime --engine bundle
 
 # Both distributions, each wheel built from its source distribution.
 wheels: setup

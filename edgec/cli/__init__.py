@@ -132,7 +132,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         # Not standalone, click returns what `ctx.exit(code)` was given.
         code = edgec.main(args=arguments, prog_name="edgec", standalone_mode=False, default_map=project_defaults())
-        sys.exit(code if isinstance(code, int) else 0)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except click.ClickException as e:

@@ -41,7 +41,5 @@ def fuse(
         applied = passes.run(model, wanted, check=check if check_each else None)
         if check is not None and not check_each and any(p.changed for p in applied):
             check(model, "all passes")
-        made[wanted] = Fused(
-            model, applied, passes.counts(imported.model), passes.counts(model), len(inputs.checks)
-        )
+        made[wanted] = Fused(model, applied, passes.counts(imported.model), passes.counts(model), len(inputs.checks))
     return made

@@ -24,7 +24,7 @@ ENDS, BLOCK, PADDING = 1024, 4096, 256
 LABELS = {
     ".py": {"python"}, ".c": {"c"}, ".h": {"c", "cpp"}, ".md": {"markdown"}, ".toml": {"toml"}, ".json": {"json"},
     ".so": {"elf"}, ".png": {"png"}, ".gz": {"gzip"}, ".zip": {"zip"}, ".html": {"html"}, ".css": {"css"},
-    ".js": {"javascript"}, ".xml": {"xml"}, ".sh": {"shell"}, ".pyc": {"pythonbytecode"}, ".csv": {"csv"},
+    ".js": {"javascript"}, ".xml": {"xml"}, ".sh": {"shell"}, ".csv": {"csv"},
     ".svg": {"svg"}, ".rst": {"rst"}, ".pem": {"pem"}, ".yaml": {"yaml"}, ".npz": {"npz", "zip"}, ".jpg": {"jpeg"},
     ".pdf": {"pdf"}, ".wav": {"wav"}, ".onnx": {"onnx"}, ".bat": {"batch"}, ".ps1": {"powershell"},
 }  # fmt: skip
