@@ -301,7 +301,13 @@ def _type(node: ir.Node, is_float: bool) -> ir.DataType | None:
 
 
 def _apply(graph: ir.Graph, node: ir.Node, difference: np.ndarray) -> np.ndarray:
-    """Add a difference (output units, per channel) to a layer's integer bias; returns what was added after rounding."""
+    """Add a difference (output units, per channel) to a layer's bias; returns what was added after rounding."""
+    floating = layers.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if floating is not None:  # an engine that wants float biases; `insert` gave each layer one of its own
+        value = node.inputs[2]
+        assert value is not None and floating.shape == difference.shape
+        value.const_value = ir.Tensor((floating + difference).astype(np.float32), name=value.name)
+        return difference
     scales = _scales(node)
     assert scales is not None and node.inputs[1] is not None
     scale = np.broadcast_to(np.float32(scales[0]) * scales[1].astype(np.float32), difference.shape)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from edgec.data import Dataset
-from edgec.errors import UnsupportedError
+from edgec.errors import UnsupportedError, UsageError
 from edgec.progress import Progress, silent
 from edgec.quantize.assign import assign
 from edgec.quantize.bias_correction import BiasCorrection, correct_biases
@@ -41,7 +41,8 @@ def quantize(model: ir.Model, ranges: Ranges, assignment: Assignment, *, placeme
     engine = rules(placement)
     copy, assignment = model.clone(), dict(assignment)
     engine.prepare(copy, assignment)
-    insert(copy, plan(copy, assignment, engine, ranges.__contains__), ranges, min_opset=engine.min_opset)
+    made = plan(copy, assignment, engine, ranges.__contains__)
+    insert(copy, made, ranges, min_opset=engine.min_opset, float_bias=engine.float_bias)
     return copy
 
 
@@ -99,7 +100,7 @@ def quantize_with_data(
     *,
     method: Method = "minmax",
     exclude: Collection[str] = (),
-    scheme: Scheme = Scheme(),  # noqa: B008 - frozen
+    scheme: Scheme | None = None,
     effort: Effort = "default",
     placement: str = "onnxruntime",
     arch: str = "x86_64",
@@ -112,17 +113,27 @@ def quantize_with_data(
         data: calibration feeds.
         method: how ranges are taken, "minmax" or "histogram".
         exclude: names or operator types of nodes that stay float.
-        scheme: number formats of the others.
+        scheme: number formats of the others; None: the engine's own.
         effort: "plain": ranges alone. "default": bias correction as well, kept where held-out samples gain.
         placement: whose fusion rules decide.
         arch: the architecture whose kernels decide which layers stay float for speed; one that is not known: none do.
         progress: `with progress(stage, total) as advance` for each long stage.
 
     Raises:
-        UsageError: an exclusion matches nothing.
+        UsageError: an exclusion matches nothing, or the engine doesn't run the scheme.
         BadInputError: the data can't be used.
         UnsupportedError: nothing in the model can be quantized, or its opset is under 13.
     """
+    engine = rules(placement)
+    scheme = scheme or engine.scheme
+    if engine.symmetric and not (scheme.symmetric_activation and scheme.activation == "int8"):
+        raise UsageError(
+            f"{engine.engine} runs symmetric int8 activations only",
+            "other zero points than 0 are refused by its parser",
+            "leave the scheme out",
+            code="E214",
+        )
+    given, model = model, model if effort == "plain" else engine.equivalent(model)
     assignment = assign(model, scheme=scheme, exclude=exclude)
     needed = ranges_needed(model, assignment, placement=placement)
     if not needed:
@@ -132,7 +143,7 @@ def quantize_with_data(
             "leave the model in float",
             code="E412",
         )
-    worth = worthwhile(model, assignment, rules(placement), arch)
+    worth = worthwhile(model, assignment, engine, arch)
     assignment = worth.assignment
     needed = ranges_needed(model, assignment, placement=placement) if worth.dropped else needed
     with progress("calibrating", data.count) as advance:
@@ -142,4 +153,8 @@ def quantize_with_data(
         return Quantized(quantized, assignment, ranges, None, worth)
     with progress("correcting biases", None) as advance:
         correction = correct_biases(model, quantized, data, progress=lambda done, total: advance(1))
+    if not correction.kept and model is not given:  # the equivalent form counts on the correction
+        return quantize_with_data(
+            given, data, method=method, exclude=exclude, scheme=scheme, effort="plain", placement=placement, arch=arch
+        )
     return Quantized(correction.model, assignment, ranges, correction, worth)

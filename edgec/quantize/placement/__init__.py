@@ -5,6 +5,8 @@ from __future__ import annotations
 from edgec.errors import MissingError
 from edgec.quantize.placement.rules import Rules
 
+ENGINES = ("onnxruntime", "tensorrt")
+
 
 def rules(engine: str) -> Rules:
     """The placement rules of an engine.
@@ -12,12 +14,12 @@ def rules(engine: str) -> Rules:
     Raises:
         MissingError: there are none for it.
     """
-    from edgec.quantize.placement import onnxruntime
+    from edgec.quantize.placement import onnxruntime, tensorrt
 
-    known = {"onnxruntime": onnxruntime.RULES}
+    known = {"onnxruntime": onnxruntime.RULES, "tensorrt": tensorrt.RULES}
     if engine not in known:
         raise MissingError(f"no Q/DQ placement for engine '{engine}'", "", f"there are: {', '.join(known)}")
     return known[engine]
 
 
-__all__ = ["Rules", "rules"]
+__all__ = ["ENGINES", "Rules", "rules"]

@@ -15,8 +15,15 @@ from edgec.quantize.ranges import Ranges
 from edgec.quantize.scheme import Scheme
 
 
-def insert(model: ir.Model, plan: Plan, ranges: Ranges, *, min_opset: int) -> None:
+def insert(model: ir.Model, plan: Plan, ranges: Ranges, *, min_opset: int, float_bias: bool = False) -> None:
     """Quantize the planned units of a model in place.
+
+    Args:
+        model: the model that was planned.
+        plan: what becomes integer.
+        ranges: of the values that the plan needs.
+        min_opset: as the engine's rules say.
+        float_bias: leave biases in float, and give layers without one zeros.
 
     Raises:
         UnsupportedError: the model's opset has no per-channel DequantizeLinear.
@@ -29,7 +36,7 @@ def insert(model: ir.Model, plan: Plan, ranges: Ranges, *, min_opset: int) -> No
             "convert the model to opset 21 (the front end does)",
             code="E411",
         )
-    writer = _Writer(model.graph, plan, ranges)
+    writer = _Writer(model.graph, plan, ranges, float_bias)
     for unit in plan.units:
         writer.unit(unit)
     writer.finish()
@@ -43,7 +50,8 @@ class _Parameters:
 
 
 class _Writer:
-    def __init__(self, graph: ir.Graph, plan: Plan, ranges: Ranges) -> None:
+    def __init__(self, graph: ir.Graph, plan: Plan, ranges: Ranges, float_bias: bool) -> None:
+        self._float_bias = float_bias
         self._graph, self._plan, self._ranges = graph, plan, ranges
         self._names = {v.name for n in graph.all_nodes() for v in n.outputs}
         self._names |= {v.name for v in graph.inputs} | set(graph.initializers)
@@ -150,20 +158,38 @@ class _Writer:
         bias = layers.constant(bias_value)
         if node.op_type == "Gemm":
             weight, bias = _fold_gemm(node, weight, bias)
+        channels = layers.output_channels(node, weight.shape)
         if bias is not None:
-            channels = layers.output_channels(node, weight.shape)
             bias = np.broadcast_to(bias.reshape(-1) if bias.size > 1 else bias.reshape(()), (channels,))
         axis = layers.weight_axis(node, weight.ndim) if unit.scheme.per_channel else None
         scale = self._affine[node.inputs[0]].affine.scale
-        q = quantize_weight(weight, axis=axis, qmax=unit.scheme.weight_max, bias=bias, activation_scale=scale)
+        q = quantize_weight(
+            weight,
+            axis=axis,
+            qmax=unit.scheme.weight_max,
+            bias=None if self._float_bias else bias,
+            activation_scale=scale,
+        )
         self._replaced.setdefault(source)
         node.replace_input_with(1, self._integer(unit, str(source.name), source, q.data, q.scale, axis))
-        if bias_value is not None:
+        if self._float_bias:
+            if node.op_type != "MatMul":
+                self._keep_bias(node, np.zeros(channels, np.float32) if bias is None else bias)
+        elif bias_value is not None:
             assert q.bias is not None and q.bias_scale is not None
             self._replaced.setdefault(bias_value)
             bias_axis = 0 if q.bias_scale.ndim else None
             twin = self._integer(unit, str(bias_value.name), bias_value, q.bias, q.bias_scale, bias_axis)
             node.replace_input_with(2, twin)
+
+    def _keep_bias(self, node: ir.Node, bias: np.ndarray) -> None:
+        """A float bias of the layer's own, one value a channel."""
+        old = node.inputs[2] if len(node.inputs) > 2 else None
+        if old is not None:
+            self._replaced.setdefault(old)
+        name = f"{node.outputs[0].name}_bias" if old is None else f"{old.name}_channels"
+        node.resize_inputs(3)
+        node.replace_input_with(2, self._constant(name, np.ascontiguousarray(bias, np.float32)))
 
     def _integer(
         self, unit: Unit, name: str, source: ir.Value, data: np.ndarray, scale: np.ndarray, axis: int | None

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgec.quantize.scheme import Assignment
+from edgec.quantize.scheme import Assignment, Scheme
 
 
 def _any_node(node: ir.Node) -> bool:
     return True
+
+
+def _same(model: ir.Model) -> ir.Model:
+    return model
 
 
 def _as_it_is(model: ir.Model, assignment: Assignment) -> None:
@@ -31,8 +35,12 @@ class Rules:
         same_scale: operators that move or select integers: output has the input's scale.
         absorbed: activations that a saturating Q after the layer replaces.
         accepts: whether a node of these types, with its attributes, is one that the engine fuses.
+        equivalent: gives a float model that computes the same and quantizes better; ranges are taken on it.
         prepare: rewrites a model in place into the form that the engine fuses, before planning; layer names stay, new
             nodes are added to the assignment.
+        scheme: number formats, where the user asks for no others.
+        symmetric: activations must be symmetric int8 (zero point 0).
+        float_bias: biases stay float; a layer without one gets zeros, which bias correction may change.
         timed: architectures (as `platform.machine()` says) whose kernels `costs.py` knows.
         min_opset: the lowest default-domain opset with the Q/DQ forms used.
     """
@@ -44,6 +52,10 @@ class Rules:
     same_scale: frozenset[str]
     absorbed: frozenset[str]
     accepts: Callable[[ir.Node], bool] = _any_node
+    equivalent: Callable[[ir.Model], ir.Model] = _same
     prepare: Callable[[ir.Model, Assignment], None] = _as_it_is
+    scheme: Scheme = Scheme()  # noqa: RUF009 - frozen
+    symmetric: bool = False
+    float_bias: bool = False
     timed: frozenset[str] = frozenset()
     min_opset: int = 13
