@@ -6,7 +6,7 @@ Pure functions over measured values, so that a recipe can be replayed without me
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgec.data import Budget
@@ -19,15 +19,21 @@ NOT_SLOWER = 1.0  # int8 must take at most this part of the float payload's time
 
 @dataclass(frozen=True)
 class Decision:
-    """The precision that a board's payload has, and why, in a sentence."""
+    """The precision that a board's payload has, and why, in a sentence.
+
+    `fallback` is what its CPUs get that would saturate the int8 payload: its seven-bit variant or float32; empty where
+    there are no such CPUs.
+    """
 
     board: str
     precision: str
     why: str
+    fallback: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """As recipe.json holds it."""
-        return {"board": self.board, "precision": self.precision, "why": self.why}
+        made = {"board": self.board, "precision": self.precision, "why": self.why}
+        return {**made, "fallback": self.fallback} if self.fallback else made
 
 
 def within(accuracy: Accuracy | None, max_drop: str | None) -> bool:
@@ -80,3 +86,34 @@ def decide(
         return Decision(board, "float32", f"int8 left out: {time_ratio:.2f} × float32's time on this machine; {words}")
     speed = f"{1 / time_ratio:.2f} × as fast as float32 on this machine" if time_ratio else "speed there not measured"
     return Decision(board, "int8", f"{words}; {speed}")
+
+
+def fall_back(
+    decision: Decision,
+    narrow: str,
+    accuracies: Mapping[str, Accuracy | None],
+    *,
+    precision: str,
+    max_drop: str | None,
+) -> Decision:
+    """Add to a decision for int8 what CPUs get that saturate eight-bit weights: `narrow` within the budget, or float32.
+
+    Raises BudgetError where int8 was asked for by name with a budget, and `narrow` does not keep it.
+    """
+    measured = accuracies.get(narrow)
+    words = f"CPUs without VNNI would saturate it and get seven-bit weights: {compared(measured)}"
+    unbound = precision == "int8" and max_drop is None
+    if narrow in accuracies and (unbound or within(measured, max_drop)):
+        return replace(decision, fallback=narrow, why=f"{decision.why}; {words}")
+    if "float32" in accuracies:
+        return replace(
+            decision, fallback="float32", why=f"{decision.why}; CPUs without VNNI would saturate it: float32"
+        )
+    if narrow not in accuracies:
+        return decision
+    raise BudgetError(
+        f"int8 does not keep the budget on CPUs without VNNI: {compared(measured)}",
+        "They saturate eight-bit weights; with seven bits the model loses more than --max-drop allows.",
+        "Allow more, name boards that have VNNI alone, or use --precision auto.",
+        code="E301",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgec import decide
@@ -12,6 +12,7 @@ from edgec.measure.accuracy import Accuracy, Yardstick
 from edgec.measure.engine import executable
 from edgec.measure.speed import time_ratio
 from edgec.progress import Progress
+from edgec.quantize import portable
 from edgec.request import Request
 from edgec.stages.boards import Kind
 from edgec.stages.emit import Candidate
@@ -33,22 +34,36 @@ class Measured:
 def wanted(request: Request, inputs: Inputs, recipe: Recipe | None) -> tuple[list[str], str]:
     """The precisions to build, and why int8 is not among them where it isn't."""
     if recipe is not None:
-        return sorted({str(d["precision"]) for d in recipe.decisions}), ""
+        decided = {str(d[key]) for d in recipe.decisions for key in ("precision", "fallback") if d.get(key)}
+        return sorted(decided), ""
+    if request.precision == "int8":
+        return ["int8", portable.NARROW], ""
     if request.precision != "auto":
         return [request.precision], ""
     if inputs.calibration is None:
         return ["float32"], "there is no calibration data"
-    return ["float32", "int8"], ""
+    return ["float32", "int8", portable.NARROW], ""
 
 
 def payloads(
     candidates: Mapping[str, Sequence[Candidate]], decisions: Sequence[decide.Decision]
 ) -> dict[str, Candidate]:
-    """What ships, by payload id, in the order of the boards as they were asked for."""
+    """What ships, by payload id: the boards in order as they were asked for, each one's payloads by preference.
+
+    The CPU's features decide between a board's payloads: eight-bit weights where products can't saturate, by either
+    of the features that see to it, then the fallback, which needs none.
+    """
     made = {}
     for decision in decisions:
-        candidate = next(c for c in candidates[decision.board] if c.precision == decision.precision)
-        made[f"{candidate.built.engine}-{candidate.precision}-{decision.board}"] = candidate
+        by = {c.name: c for c in candidates[decision.board]}
+        first = by[decision.precision]
+        engine = first.built.engine
+        made[f"{engine}-{decision.precision}-{decision.board}"] = first
+        if decision.fallback:
+            for feature in portable.EXACT[1:]:
+                name = f"{engine}-{decision.precision}-{feature}-{decision.board}"
+                made[name] = replace(first, built=replace(first.built, isa=(feature,)))
+            made[f"{engine}-{decision.fallback}-{decision.board}"] = by[decision.fallback]
     return made
 
 
@@ -78,7 +93,7 @@ def measure(
         measured.time_ratio = dict(recipe.measured.get("time_ratio", {}))
     elif request.precision == "auto" and inputs.samples:
         for name, several in candidates.items():
-            by = {c.precision: c for c in several}
+            by = {c.name: c for c in several}
             if by.keys() >= {"int8", "float32"} and several[0].kind.target.name == "host":
                 with progress("timing int8 against float32", None):
                     measured.time_ratio[name] = time_ratio(by["int8"].built, by["float32"].built, inputs.samples[0])
@@ -95,15 +110,24 @@ def choose(
 ) -> list[decide.Decision]:
     """One decision a board. Raises BudgetError (exit 3)."""
     if recipe is not None:
-        return [decide.Decision(d["board"], d["precision"], d["why"]) for d in recipe.decisions]
-    return [
-        decide.decide(
+        return [decide.Decision(d["board"], d["precision"], d["why"], d.get("fallback", "")) for d in recipe.decisions]
+    decisions = []
+    for kind in kinds:
+        several = candidates[kind.board.name]
+        accuracies = {c.name: measured.accuracy[c.digest] for c in several}
+        decision = decide.decide(
             kind.board.name,
             precision=request.precision,
             max_drop=request.max_drop,
-            accuracies={c.precision: measured.accuracy[c.digest] for c in candidates[kind.board.name]},
+            accuracies=accuracies,
             time_ratio=measured.time_ratio.get(kind.board.name),
             note=note,
         )
-        for kind in kinds
-    ]
+        chosen = next(c for c in several if c.name == decision.precision)
+        saturates = portable.may_saturate(kind.board.arch, kind.board.isa)
+        if decision.precision == "int8" and saturates and set(chosen.built.isa) & set(portable.EXACT):
+            decision = decide.fall_back(
+                decision, portable.NARROW, accuracies, precision=request.precision, max_drop=request.max_drop
+            )
+        decisions.append(decision)
+    return decisions

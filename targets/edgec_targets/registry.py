@@ -14,7 +14,7 @@ from edgec_targets import boardfile, machine
 from edgec_targets.types import Board, Target
 
 GROUP = "edgec.targets"
-_BUILT_IN = {"host": "edgec_targets.host", "arm_cpu": "edgec_targets.arm_cpu"}
+_BUILT_IN = {"host": "edgec_targets.host", "arm_cpu": "edgec_targets.arm_cpu", "x86_cpu": "edgec_targets.x86_cpu"}
 _BOARDS = Path(__file__).parent / "boards"
 
 

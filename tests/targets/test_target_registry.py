@@ -32,7 +32,7 @@ def test_an_unknown_target_names_its_neighbours() -> None:
 
 def test_a_plug_in_is_found_and_loaded_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(monkeypatch, "third", "edgec_targets.host:TARGET")
-    assert registry.target_names() == ["host", "arm_cpu", "third"]
+    assert registry.target_names() == ["host", "arm_cpu", "x86_cpu", "third"]
     assert target("third").name == "host"
 
 
