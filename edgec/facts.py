@@ -158,8 +158,11 @@ def manifest(
             for name, v in sorted(engine.items())
         ],
         "run_on": [
-            {"machine": machine.arch, "cpu": machine.cpu, "isa": list(machine.isa), "engine": n, "version": v}
-            for n, v in sorted(engine.items())
+            *(
+                {"machine": machine.arch, "cpu": machine.cpu, "isa": list(machine.isa), "engine": n, "version": v}
+                for n, v in sorted(engine.items())
+            ),
+            *vectors.emulated,
         ]
         if ran and tools_used
         else [],

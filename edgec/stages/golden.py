@@ -12,6 +12,7 @@ from edgec.bundle import golden as room
 from edgec.measure.accuracy import Run, overall_sqnr
 from edgec.measure.engine import executable
 from edgec.measure.machine import Machine
+from edgec.stages import emulate
 from edgec.stages.emit import Candidate
 from edgec.stages.inputs import Inputs
 
@@ -25,11 +26,15 @@ MARGIN = 6.0  # dB below what was measured here, where a payload can't be compar
 
 @dataclass(frozen=True)
 class Vectors:
-    """What goes into the bundle: the room's Golden, and for each payload id its file and manifest entry."""
+    """What goes into the bundle: the room's Golden, and for each payload id its file and manifest entry.
+
+    `emulated` are the CPUs beside this machine's own on which payloads were proven, as `run_on` has them.
+    """
 
     golden: room.Golden
     files: Mapping[str, bytes]
     entries: Mapping[str, dict[str, Any] | None]
+    emulated: Sequence[dict[str, Any]] = ()
 
 
 def take(
@@ -56,10 +61,11 @@ def take(
         return Vectors(golden, {}, dict.fromkeys(payloads))
     float_answers = [reference(feed) for feed in golden.feeds]
     files: dict[str, bytes] = {}
+    given: dict[str, Any] = {}
     made: dict[str, dict[str, Any]] = {}
     for digest, candidate in distinct.items():
         with executable(candidate.built) as run:
-            answers = [run(feed) for feed in golden.feeds]
+            answers = given[digest] = [run(feed) for feed in golden.feeds]
         if candidate.precision == "int8" and not machine.exact_int8 and candidate.kind.board.arch != machine.arch:
             # This CPU's integer kernels saturate: its answers are not the board's. Hold the board against float.
             least = round(max(3.0, overall_sqnr(float_answers, answers) - MARGIN), 1)
@@ -68,4 +74,5 @@ def take(
         name = f"golden/{candidate.built.engine}-{candidate.precision}-{len(files)}.bin"
         files[name] = golden.answers([dict(zip(outputs, map(np.asarray, a), strict=True)) for a in answers])
         made[digest] = {"expected": "run", "file": name, "min_sqnr_db": LEAST[candidate.precision]}
-    return Vectors(golden, files, {name: made[c.digest] for name, c in payloads.items()})
+    emulated = emulate.proofs(payloads, given, golden.feeds, LEAST["int8"])
+    return Vectors(golden, files, {name: made[c.digest] for name, c in payloads.items()}, emulated)
