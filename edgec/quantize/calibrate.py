@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -12,12 +12,15 @@ import onnx_ir as ir
 from edgec.data import Dataset
 from edgec.errors import BadInputError
 from edgec.quantize import layers
-from edgec.quantize.observers import Histogram, MinMax, Observer
+from edgec.quantize.observers import Histogram, MinMax, MovingAverage, Observer, entropy, least_error, percentile
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.session import Session, expose
 
-Method = Literal["minmax", "histogram"]
+Method = Literal["minmax", "average", "histogram", "entropy", "mse", "l4", "output"]
+METHODS: tuple[Method, ...] = get_args(Method)
 Progress = Callable[[int, int | None], None]
+# Of a larger value, about so many elements of each sample go into its histogram where rare ones don't decide.
+SAMPLED = 16384
 
 
 def calibrate(
@@ -31,14 +34,15 @@ def calibrate(
 ) -> Ranges:
     """The range of every quantizable value of the main graph over all samples.
 
-    One onnxruntime session, one sample at a time: memory doesn't grow with the number of samples. `minmax` reduces
-    inside the graph (ReduceMin, ReduceMax), so that two numbers a value come out; `histogram` takes the values out
-    and keeps `percentile` of their mass.
+    One onnxruntime session, one sample at a time: memory doesn't grow with the number of samples.
 
     Args:
         model: float model; not changed.
         data: calibration feeds.
-        method: "minmax" or "histogram".
+        method: "minmax" and "average" (moving average of each sample's extremes) reduce inside the graph, so that two
+            numbers a value come out; the others take the values out: "histogram" keeps `percentile` of the mass,
+            "entropy" least divergence, "mse" and "l4" least mean |error|² and |error|⁴, "output" least squared error
+            of the outputs of the layers that read the value.
         values: names of the values wanted; by default all that some engine may quantize.
         percentile: for "histogram", in percent.
         progress: called with (samples done, samples in all or None).
@@ -47,14 +51,56 @@ def calibrate(
         BadInputError: the data is not what the model wants, is empty, or the model can't be run on it.
     """
     wanted = _wanted(model, values)
-    observers: dict[str, Observer] = {
-        v.name: MinMax() if method == "minmax" else Histogram(percentile) for v in wanted if v.name
-    }
-    count = (_minmax if method == "minmax" else _stream)(model, data, wanted, observers, progress)
+    if method in ("minmax", "average"):
+        observers: dict[str, Observer] = {
+            v.name: MinMax() if method == "minmax" else MovingAverage() for v in wanted if v.name
+        }
+        count = _extremes(model, data, wanted, observers, progress)
+    else:
+        most = None if method == "histogram" else SAMPLED
+        observers = {
+            v.name: Histogram(most=most, energy=_read_energy(v) if method == "output" else None)
+            for v in wanted
+            if v.name
+        }
+        count = _stream(model, data, wanted, observers, progress)
+    return _ranges({n: _range(o, method, percentile) for n, o in observers.items()}, method, count, data)
+
+
+def calibrate_many(
+    model: ir.Model,
+    data: Dataset,
+    methods: Iterable[Method],
+    *,
+    values: Iterable[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[Method, Ranges]:
+    """As `calibrate`, by several of the methods that need a histogram, from one pass over the data."""
+    wanted, methods = _wanted(model, values), tuple(methods)
+    plain: dict[str, Observer] = {str(v.name): Histogram(most=SAMPLED) for v in wanted}
+    weighted: dict[str, Observer] = {}
+    if "output" in methods:
+        weighted = {str(v.name): Histogram(most=SAMPLED, energy=_read_energy(v)) for v in wanted}
+    count = _stream(model, data, wanted, plain, progress, weighted)
+    result: dict[Method, Ranges] = {}
+    for method in methods:
+        observers = weighted if method == "output" else plain
+        result[method] = _ranges({n: _range(o, method, 99.999) for n, o in observers.items()}, method, count, data)
+    return result
+
+
+def _range(observer: Observer, method: Method, keep: float) -> tuple[float, float]:
+    if not isinstance(observer, Histogram) or method in ("minmax", "average"):
+        return observer.range()
+    if method == "histogram":
+        return percentile(observer, keep)
+    return entropy(observer) if method == "entropy" else least_error(observer, norm=4 if method == "l4" else 2)
+
+
+def _ranges(found: Mapping[str, tuple[float, float]], method: Method, count: int, data: Dataset) -> Ranges:
     result: dict[str, tuple[float, float]] = {}
     skipped: dict[str, str] = {}
-    for name, observer in observers.items():
-        low, high = observer.range()
+    for name, (low, high) in found.items():
         if math.isnan(low):
             skipped[name] = "it took infinite or undefined values"
         elif low > high:
@@ -62,6 +108,23 @@ def calibrate(
         else:
             result[name] = (low, high)
     return Ranges(result, method, count, data.digest, skipped)
+
+
+def _read_energy(value: ir.Value) -> np.ndarray | None:
+    """How much an error in each channel of a value (axis 1) weighs in the layers that read it: Σ weight²; else None."""
+    total: np.ndarray | None = None
+    for node in value.consumers():
+        weight = layers.weight_of(node)
+        if weight is None or node.inputs[0] is not value or node.op_type != "Conv":
+            return None
+        array = layers.constant(weight)
+        assert array is not None
+        group = node.attributes.get("group")
+        groups = 1 if group is None else group.as_int()
+        squares = np.square(array, dtype=np.float64).sum(axis=tuple(range(2, array.ndim)))
+        energy = squares.reshape(groups, -1, squares.shape[1]).sum(1).reshape(-1)
+        total = energy if total is None else total + energy
+    return total if total is not None and np.isfinite(total).all() and total.sum() > 0 else None
 
 
 def _wanted(model: ir.Model, names: Iterable[str] | None) -> list[ir.Value]:
@@ -72,23 +135,24 @@ def _wanted(model: ir.Model, names: Iterable[str] | None) -> list[ir.Value]:
     return [v for v in candidates if v.name in chosen]
 
 
-def _minmax(
+def _extremes(
     model: ir.Model, data: Dataset, wanted: list[ir.Value], observers: Mapping[str, Observer], progress: Progress | None
 ) -> int:
     reduced = _with_reductions(model, [str(v.name) for v in wanted])
     session = Session(reduced) if wanted else None
+    known = {str(v.name): layers.known_minimum(v) for v in wanted}
+    known = {n: low for n, low in known.items() if low is not None}
     count = 0
     for feed in data:
         if session is not None:
+            extremes: dict[str, list[Any]] = {n: [low] for n, low in known.items()}
             for name, number in zip(session.outputs, session.run(feed), strict=True):
-                observers[name.rpartition("/")[0]].update(number)
+                extremes.setdefault(name.rpartition("/")[0], []).append(number)
+            for name, numbers in extremes.items():
+                observers[name].update(np.array(numbers, np.float32))
         count += 1
         if progress:
             progress(count, data.count)
-    for value in wanted:
-        minimum = layers.known_minimum(value)
-        if minimum is not None:
-            observers[str(value.name)].update(np.float32(minimum).reshape(1))
     return count
 
 
@@ -111,7 +175,12 @@ def _with_reductions(model: ir.Model, names: list[str]) -> ir.Model:
 
 
 def _stream(
-    model: ir.Model, data: Dataset, wanted: list[ir.Value], observers: Mapping[str, Observer], progress: Progress | None
+    model: ir.Model,
+    data: Dataset,
+    wanted: list[ir.Value],
+    observers: Mapping[str, Observer],
+    progress: Progress | None,
+    others: Mapping[str, Observer] | None = None,
 ) -> int:
     names = [str(v.name) for v in wanted]
     inputs = {v.name for v in model.graph.inputs}
@@ -120,7 +189,10 @@ def _stream(
     for feed in data:
         arrays = dict(zip(session.outputs, session.run(feed), strict=True)) | {k: feed[k] for k in inputs if k in feed}
         for name in names:
-            observers[name].update(arrays.pop(name))
+            array = arrays.pop(name)
+            observers[name].update(array)
+            if others:
+                others[name].update(array)
         count += 1
         if progress:
             progress(count, data.count)
@@ -133,6 +205,8 @@ def check_method(method: str) -> Method:
     Raises:
         BadInputError: there is none of that name.
     """
-    if method not in ("minmax", "histogram"):
-        raise BadInputError(f"there is no calibration method '{method}'", "", "use minmax or histogram", code="E910")
-    return method  # type: ignore[return-value]
+    if method not in METHODS:
+        raise BadInputError(
+            f"there is no calibration method '{method}'", "", f"use one of {', '.join(METHODS)}", code="E910"
+        )
+    return method

@@ -12,8 +12,8 @@ from edgec.data import Dataset
 from edgec.errors import UnsupportedError, UsageError
 from edgec.progress import Progress, silent
 from edgec.quantize.assign import assign
-from edgec.quantize.bias_correction import BiasCorrection, correct_biases
-from edgec.quantize.calibrate import Method, calibrate
+from edgec.quantize.calibrate import Method, calibrate, calibrate_many
+from edgec.quantize.corrections.stages import Corrected, correct
 from edgec.quantize.placement import rules
 from edgec.quantize.placement.insert import insert
 from edgec.quantize.placement.plan import plan
@@ -23,6 +23,8 @@ from edgec.quantize.report import layer_table
 from edgec.quantize.scheme import Assignment, Scheme
 
 Effort = Literal["plain", "default"]
+# Ranges that `--effort default` tries besides those of the method asked for.
+ALTERNATIVES: tuple[Method, ...] = ("histogram", "mse", "output")
 
 
 def quantize(model: ir.Model, ranges: Ranges, assignment: Assignment, *, placement: str = "onnxruntime") -> ir.Model:
@@ -62,14 +64,14 @@ class Quantized:
         model: with Q/DQ.
         assignment: what was asked of each layer.
         ranges: what the calibration saw.
-        correction: what bias correction did; None with effort "plain".
+        correction: what the corrections did; None with effort "plain".
         worth: which layers stay float because integers would not be faster there.
     """
 
     model: ir.Model
     assignment: Assignment
     ranges: Ranges
-    correction: BiasCorrection | None
+    correction: Corrected | None
     worth: Worth | None = None
 
     def report(self, float_model: ir.Model) -> dict[str, Any]:
@@ -83,13 +85,13 @@ class Quantized:
         }
         if self.worth is not None:
             result["worth"] = {"pays": self.worth.pays, "left_in_float": list(self.worth.dropped)}
-        if self.correction is not None and self.correction.shifts:
-            result["bias_correction"] = {
+        if self.correction is not None and self.correction.stages:
+            result["corrections"] = {
                 "kept": self.correction.kept,
                 "sqnr_db_before": round(self.correction.before, 2),
                 "sqnr_db_after": round(self.correction.after, 2),
                 "samples": self.correction.samples,
-                "shifts": self.correction.shifts,
+                "stages": [stage.as_dict() for stage in self.correction.stages],
             }
         return result
 
@@ -111,10 +113,11 @@ def quantize_with_data(
     Args:
         model: float model (opset ≥ 13), best after the passes; not changed.
         data: calibration feeds.
-        method: how ranges are taken, "minmax" or "histogram".
+        method: how ranges are taken, see `calibrate`; effort "default" tries others as well.
         exclude: names or operator types of nodes that stay float.
         scheme: number formats of the others; None: the engine's own.
-        effort: "plain": ranges alone. "default": bias correction as well, kept where held-out samples gain.
+        effort: "plain": ranges alone. "default": other ranges, layer-wise reconstruction and bias
+            correction as well, each kept where held-out samples gain.
         placement: whose fusion rules decide.
         arch: the architecture whose kernels decide which layers stay float for speed; one that is not known: none do.
         progress: `with progress(stage, total) as advance` for each long stage.
@@ -151,8 +154,19 @@ def quantize_with_data(
     quantized = quantize(model, ranges, assignment, placement=placement)
     if effort == "plain":
         return Quantized(quantized, assignment, ranges, None, worth)
-    with progress("correcting biases", None) as advance:
-        correction = correct_biases(model, quantized, data, progress=lambda done, total: advance(1))
+    with progress("calibrating ranges", data.count) as advance:
+        others = calibrate_many(
+            model,
+            data,
+            [m for m in ALTERNATIVES if m != method],
+            values=needed,
+            progress=lambda done, total: advance(1),
+        )
+    variants: dict[str, ir.Model] = {method: quantized} | {
+        name: quantize(model, found, assignment, placement=placement) for name, found in others.items()
+    }
+    correction = correct(model, variants, data, progress=progress)
+    ranges = others.get(correction.variant, ranges)  # type: ignore[call-overload]
     if not correction.kept and model is not given:  # the equivalent form counts on the correction
         return quantize_with_data(
             given, data, method=method, exclude=exclude, scheme=scheme, effort="plain", placement=placement, arch=arch

@@ -60,7 +60,7 @@ def data(n):
     feeds = lambda: ({'x': np.full((1, 1, 256, 256), i, 'f')} for i in range(n))
     return Dataset(feeds, model.graph.inputs, describe='d')
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for method in ('minmax', 'histogram'):
+for method in ('minmax', 'histogram', 'output'):
     for n in (8, 32, 64):  # until the allocator has settled
         q.calibrate(model, data(n), method=method)
     a = peak()
@@ -82,11 +82,12 @@ def test_bias_correction_repairs_a_shift(build, feeds):
     made = q.quantize_with_data(model, data)
     assert made.correction.kept
     assert made.correction.after > made.correction.before + 1
-    assert len(made.correction.shifts) == 4
+    alone = q.correct_biases(model, q.quantize_with_data(model, data, effort="plain").model, data)
+    assert alone.kept and len(alone.shifts) == 4 and alone.after > alone.before + 1
     # Only biases changed: same operators, same fusion.
     plain = q.quantize_with_data(model, data, effort="plain")
     assert q.fusion_report(made.model) == q.fusion_report(plain.model)
-    report = made.report(model)["bias_correction"]
+    report = made.report(model)["corrections"]
     assert report["kept"] and report["sqnr_db_after"] > report["sqnr_db_before"]
 
 

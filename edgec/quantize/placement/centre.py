@@ -19,12 +19,14 @@ _SHIFTED_ALONG = frozenset({"Flatten", "GlobalAveragePool", "Identity", "ReduceM
 
 
 def centre(model: ir.Model) -> ir.Model:
-    """A copy in which bounded activations between unpadded layers are symmetric about zero. Names stay.
+    """A copy in which bounded activations between unpadded layers are symmetric about zero; the model where none are.
+
+    Names stay.
 
     Args:
         model: float model; its Clip bounds are constants (opset ≥ 11).
     """
-    copy = model.clone()
+    copy, moved = model.clone(), False
     graph = copy.graph
     for clip in [n for n in graph if n.op_type == "Clip" and layers.is_onnx(n)]:
         bounds, source = layers.clip_bounds(clip), clip.inputs[0]
@@ -36,13 +38,14 @@ def centre(model: ir.Model) -> ir.Model:
         consumers = _consumers(clip)
         if consumers is None:
             continue
+        moved = True
         middle = (bounds[0] + bounds[1]) / 2
         _add_to_bias(graph, producer, np.float64(-middle))
         for i, bound in ((1, bounds[0] - middle), (2, bounds[1] - middle)):
             clip.replace_input_with(i, _constant(graph, f"{clip.outputs[0].name}_bound{i}", np.float32(bound)))
         for consumer in consumers:
             _add_to_bias(graph, consumer, middle * _sums(consumer))
-    return copy
+    return copy if moved else model
 
 
 def _consumers(clip: ir.Node) -> list[ir.Node] | None:

@@ -1,0 +1,138 @@
+"""Layer by layer, the integer weights that bring a layer's result nearest to the float layer's, in closed form.
+
+Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization" (AdaRound, arXiv:2004.10568) showed
+that rounding each weight to its nearest integer is far from the best, and found a better one by gradient descent on
+each layer's output error. Here the same error is minimised without gradients: Frantar et al. 2022, "GPTQ"
+(arXiv:2210.17323), round one input feature after the other and let the features not yet rounded take up the error,
+which the Hessian H = XᵀX tells exactly; Li et al. 2025, "GPTAQ" (arXiv:2504.02692), aim at the *float* model's result
+from the *quantized* model's input, so that a layer also undoes what the layers before it did. With x the quantized
+input, y the float result, both centred (the bias takes the means):
+
+    minimise ‖X Wᵀ − Y‖² + λ‖W − W₀‖²,   W integer multiples of the channel's scale.
+
+The real-valued optimum W₀ + (YᵀX − W₀H)(H + λI)⁻¹ is rounded by GPTQ. Scales and shapes stay: only integers change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Moments:
+    """Sums over positions of one layer, by group: enough to solve for its weights, in memory that doesn't grow.
+
+    Attributes:
+        count: positions.
+        x: (groups, d) sums of the quantized input's features.
+        y: (groups, m) sums of the float result's channels.
+        xx: (groups, d, d).
+        yx: (groups, m, d).
+        yy: (groups, m) sums of squares.
+    """
+
+    count: int
+    x: np.ndarray
+    y: np.ndarray
+    xx: np.ndarray
+    yx: np.ndarray
+    yy: np.ndarray
+
+    @classmethod
+    def empty(cls, groups: int, features: int, channels: int) -> Moments:
+        """No positions yet; `channels` and `features` of one group."""
+        zeros = [np.zeros((groups, *s)) for s in ((features,), (channels,), (features,) * 2, (channels, features))]
+        return cls(0, zeros[0], zeros[1], zeros[2], zeros[3], np.zeros((groups, channels)))
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Take positions: x (groups, n, d), y (n, groups · m), float32."""
+        groups = len(x)
+        y = np.ascontiguousarray(y.reshape(len(y), groups, -1).transpose(1, 0, 2))
+        self.count += x.shape[1]
+        self.x += x.sum(1, dtype=np.float64)
+        self.y += y.sum(1, dtype=np.float64)
+        self.xx += x.transpose(0, 2, 1) @ x
+        self.yx += y.transpose(0, 2, 1) @ x
+        self.yy += np.square(y, dtype=np.float64).sum(1)
+
+    def centred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Covariances (not divided by the count): xx (groups, d, d), yx (groups, m, d), yy (groups, m)."""
+        n = max(self.count, 1)
+        xx = self.xx - self.x[:, :, None] * self.x[:, None] / n
+        yx = self.yx - self.y[:, :, None] * self.x[:, None] / n
+        return xx, yx, self.yy - self.y**2 / n
+
+    def error(self, weight: np.ndarray) -> np.ndarray:
+        """(groups, m): squared error of each channel's result with these weights (groups, m, d) and the best bias."""
+        xx, yx, yy = self.centred()
+        result: np.ndarray = yy - 2 * (weight * yx).sum(-1) + ((weight @ xx) * weight).sum(-1)
+        return result
+
+
+def solve(moments: Moments, start: np.ndarray, ridge: float) -> np.ndarray:
+    """The real-valued optimum, drawn towards `start` by λ = ridge · the mean of H's diagonal.
+
+    Args:
+        moments: of the layer.
+        start: (groups, m, d) float weights.
+        ridge: relative.
+    """
+    xx, yx, _ = moments.centred()
+    damped = _damped(xx, ridge)
+    rest = yx - start @ xx
+    return start + np.linalg.solve(damped, rest.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
+def round_in_turn(
+    weight: np.ndarray, scale: np.ndarray, xx: np.ndarray, limit: int, *, damping: float = 0.01, block: int = 64
+) -> np.ndarray:
+    """GPTQ: integers for real-valued weights, each feature's rounding error taken up by those still to be rounded.
+
+    Features with the largest second moment go first: they have most others left to help them.
+
+    Args:
+        weight: (groups, m, d).
+        scale: (groups, m), positive.
+        xx: (groups, d, d) second moments of the input.
+        limit: integers are clipped to ±limit.
+        damping: relative to the mean of the diagonal.
+        block: features rounded before their errors are spread over all later ones.
+
+    Returns:
+        int64 (groups, m, d).
+    """
+    groups, _, d = weight.shape
+    damped = _damped(xx, damping)
+    order = np.argsort(-np.diagonal(damped, axis1=1, axis2=2), axis=1, kind="stable")
+    rows = np.arange(groups)[:, None]
+    damped = damped[rows[:, :, None], order[:, :, None], order[:, None]]
+    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    work = np.take_along_axis(weight / scale[:, :, None], order[:, None], 2)
+    result = np.zeros(work.shape, np.int64)
+    for first in range(0, d, block):
+        last = min(first + block, d)
+        errors = np.zeros((*work.shape[:2], last - first))
+        for i in range(first, last):
+            column = work[:, :, i]
+            integer = np.clip(np.rint(column), -limit, limit)
+            result[:, :, i] = integer
+            error = (column - integer) / upper[:, i, i][:, None]
+            work[:, :, i + 1 : last] -= error[:, :, None] * upper[:, None, i, i + 1 : last]
+            errors[:, :, i - first] = error
+        work[:, :, last:] -= errors @ upper[:, first:last, last:]
+    back = np.empty_like(result)
+    np.put_along_axis(back, np.broadcast_to(order[:, None], result.shape), result, 2)
+    return back
+
+
+def _damped(xx: np.ndarray, ridge: float) -> np.ndarray:
+    """H + λI; dead features (all zero) get 1, so that they neither move nor break the factorisation."""
+    diagonal = np.diagonal(xx, axis1=1, axis2=2)
+    mean = diagonal.mean(1, keepdims=True)
+    extra = np.where(diagonal <= 1e-12 * mean, np.where(mean > 0, mean, 1.0), ridge * mean)
+    result = xx.copy()
+    index = np.arange(xx.shape[1])
+    result[:, index, index] += extra
+    return result
