@@ -140,6 +140,8 @@ def test_centring_keeps_what_the_model_computes(build, feeds):
     model = residual(build, clip=True)
     moved = centre(model)
     names = {n.outputs[0].name: n for n in moved.graph}
+    unbounded = residual(build)
+    assert centre(unbounded) is unbounded
     assert layers.clip_bounds(names["ar"]) == (-3, 3)  # read by a 1×1 convolution alone
     assert layers.clip_bounds(names["br"]) == (0, 6)  # read by a padded one, and by the Add
     assert layers.clip_bounds(next(n for n in model.graph if n.outputs[0].name == "ar")) == (0, 6)
