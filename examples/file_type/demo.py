@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,13 +25,13 @@ def compiled() -> Path:
     """The bundle, by the same command that the README shows."""
     from edgec.cli import main
 
-    here = Path(__file__).parent
+    os.chdir(ROOT)  # so that paths read as in the README
+    data = Path(__file__).with_name("features.py").relative_to(ROOT)
     arguments = [
-        "compile", str(MODEL), "-t", "rpi5,host", "-o", str(BUNDLE), "--name", "file-type",
-        "--calib", f"{here / 'features.py'}:calibration",
-        "--eval", f"{here / 'features.py'}:evaluate", "--max-drop", "1pt",
+        "compile", str(MODEL.relative_to(ROOT)), "-t", "rpi5,host", "-o", str(BUNDLE.relative_to(ROOT)),
+        "--name", "file-type", "--calib", f"{data}:calibration", "--eval", f"{data}:evaluate", "--max-drop", "1pt",
     ]  # fmt: skip
-    print("$ edgec " + " ".join(a.replace(f"{ROOT}/", "") for a in arguments))
+    print("$ edgec " + " ".join(arguments))
     main(arguments)
     return BUNDLE
 
@@ -59,9 +60,7 @@ def show(bundle: Path) -> None:
         payload = model.info["payload"]
     console.print()
     console.print(table)
-    console.print(
-        f"\nran {payload} from {bundle.relative_to(ROOT)}, verified and loaded by edgec-runtime", markup=False
-    )
+    print(f"\nran {payload} from {bundle.relative_to(ROOT)}, verified and loaded by edgec-runtime")
 
 
 if __name__ == "__main__":
