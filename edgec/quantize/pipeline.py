@@ -162,9 +162,8 @@ def quantize_with_data(
             values=needed,
             progress=lambda done, total: advance(1),
         )
-    variants: dict[str, ir.Model] = {method: quantized} | {
-        name: quantize(model, found, assignment, placement=placement) for name, found in others.items()
-    }
+    variants: dict[str, ir.Model] = {method: quantized}
+    variants |= {str(name): quantize(model, found, assignment, placement=placement) for name, found in others.items()}
     correction = correct(model, variants, data, progress=progress)
     ranges = others.get(correction.variant, ranges)  # type: ignore[call-overload]
     if not correction.kept and model is not given:  # the equivalent form counts on the correction

@@ -1,4 +1,4 @@
-"""The bias of a quantized layer: int32 with scale activation scale · weight scale, or float where the engine wants it."""
+"""The bias of a quantized layer: int32 with scale activation scale · weight scale, or float where engines want it."""
 
 from __future__ import annotations
 

@@ -26,30 +26,40 @@ class Moments:
 
     Attributes:
         count: positions.
+        centre: whether a bias takes the means; then all is summed less the means of the first positions, so that a
+            large mean doesn't drown what varies about it.
         x: (groups, d) sums of the quantized input's features.
         y: (groups, m) sums of the float result's channels.
         xx: (groups, d, d).
         yx: (groups, m, d).
         yy: (groups, m) sums of squares.
+        origin: what was taken off x and y, (groups, d) and (groups, m); zero before the first positions.
     """
 
     count: int
+    centre: bool
     x: np.ndarray
     y: np.ndarray
     xx: np.ndarray
     yx: np.ndarray
     yy: np.ndarray
+    origin: tuple[np.ndarray, np.ndarray]
 
     @classmethod
-    def empty(cls, groups: int, features: int, channels: int) -> Moments:
+    def empty(cls, groups: int, features: int, channels: int, *, centre: bool = True) -> Moments:
         """No positions yet; `channels` and `features` of one group."""
         zeros = [np.zeros((groups, *s)) for s in ((features,), (channels,), (features,) * 2, (channels, features))]
-        return cls(0, zeros[0], zeros[1], zeros[2], zeros[3], np.zeros((groups, channels)))
+        origin = zeros[0].copy(), zeros[1].copy()
+        return cls(0, centre, zeros[0], zeros[1], zeros[2], zeros[3], np.zeros((groups, channels)), origin)
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
         """Take positions: x (groups, n, d), y (n, groups · m), float32."""
         groups = len(x)
         y = np.ascontiguousarray(y.reshape(len(y), groups, -1).transpose(1, 0, 2))
+        if self.centre and self.count == 0 and x.shape[1]:
+            self.origin = x.mean(1, dtype=np.float64), y.mean(1, dtype=np.float64)
+        if self.centre:
+            x, y = ((a - o[:, None].astype(np.float32)) for a, o in zip((x, y), self.origin, strict=True))
         self.count += x.shape[1]
         self.x += x.sum(1, dtype=np.float64)
         self.y += y.sum(1, dtype=np.float64)
@@ -58,11 +68,21 @@ class Moments:
         self.yy += np.square(y, dtype=np.float64).sum(1)
 
     def centred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Covariances (not divided by the count): xx (groups, d, d), yx (groups, m, d), yy (groups, m)."""
+        """Covariances (not divided by the count): xx (groups, d, d), yx (groups, m, d), yy (groups, m).
+
+        Without `centre` the second moments themselves.
+        """
+        if not self.centre:
+            return self.xx, self.yx, self.yy
         n = max(self.count, 1)
         xx = self.xx - self.x[:, :, None] * self.x[:, None] / n
         yx = self.yx - self.y[:, :, None] * self.x[:, None] / n
         return xx, yx, self.yy - self.y**2 / n
+
+    def means(self) -> tuple[np.ndarray, np.ndarray]:
+        """The means of x (groups, d) and y (groups, m)."""
+        n = max(self.count, 1)
+        return self.origin[0].astype(np.float32) + self.x / n, self.origin[1].astype(np.float32) + self.y / n
 
     def error(self, weight: np.ndarray) -> np.ndarray:
         """(groups, m): squared error of each channel's result with these weights (groups, m, d) and the best bias."""

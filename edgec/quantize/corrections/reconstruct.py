@@ -78,29 +78,30 @@ def _layer(
     current = to_matrix(layer.node, integers, shape).astype(np.float64)
     groups, channels, features = current.shape
     spread = np.broadcast_to(scale.astype(np.float64), (groups * channels,)).reshape(groups, channels, 1)
-    moments = Moments.empty(groups, features, channels)
+    centred = layer.node.op_type != "MatMul"  # a product has no bias to take the means
+    moments = Moments.empty(groups, features, channels, centre=centred)
     count = -(-max(POSITIONS, PER_FEATURE * features) // len(inputs))
     rng = np.random.default_rng(zlib.crc32(layer.name.encode()))
-    centred = layer.node.op_type != "MatMul"  # a product has no bias to take the means
     for x, y in zip(inputs, results, strict=True):
         moments.add(*rows(layer.dequantized(x), y, shape, count, rng, layer.node))
-    if not centred:
-        moments.x[:], moments.y[:] = 0, 0
     if not all(np.isfinite(a).all() for a in (moments.xx, moments.yx, moments.yy)):
         return
     if features <= MOST_FEATURES and not _shared(dequantize):
         limit = 127 if np.abs(integers).max(initial=0) > 63 else 63
         start = _float_weight(layer, current * spread, integers, shape)
-        wanted = solve(moments, start, ridge)
-        made = round_in_turn(wanted, spread[:, :, 0], moments.centred()[0], limit)
+        try:
+            made = round_in_turn(solve(moments, start, ridge), spread[:, :, 0], moments.centred()[0], limit)
+        except np.linalg.LinAlgError:  # moments over so many magnitudes that float64 can't hold them together
+            made = current
         gained = moments.error(made * spread) < moments.error(current * spread)
         current = np.where(gained[:, :, None], made, current)
         _store(dequantize, from_matrix(layer.node, current, integers.shape).astype(np.int8))
     if centred:
         old = float_bias(layer.node, groups * channels)
         if old is not None:
-            mean = (moments.y - ((current * spread) @ moments.x[:, :, None])[:, :, 0]) / moments.count
-            shift_bias(quantized.graph, layer.node, mean.reshape(-1) - old)
+            x_mean, y_mean = moments.means()
+            wanted = y_mean - ((current * spread) @ x_mean[:, :, None])[:, :, 0]
+            shift_bias(quantized.graph, layer.node, wanted.reshape(-1) - old)
 
 
 def to_matrix(node: ir.Node, weight: np.ndarray, shape: Geometry) -> np.ndarray:
