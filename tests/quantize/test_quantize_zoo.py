@@ -33,14 +33,14 @@ def compare(model, quantized, case, limit):
 
 @pytest.mark.parametrize(
     ("name", "plain", "corrected", "agree"),
-    [("resnet8_cifar10", 22, 24, 0.955), ("dscnn_kws", 25, 26, 0.97), ("ppocr_cls", 22, 22, 0.965)],
+    [("resnet8_cifar10", 22, 27, 0.98), ("dscnn_kws", 25, 32, 0.99), ("ppocr_cls", 22, 22, 0.965)],
 )
 def test_small_classifiers(zoo, name, plain, corrected, agree):
     model, dataset, case = load(zoo(name))
     for effort, bar in (("plain", plain), ("default", corrected)):
         made = q.quantize_with_data(model, dataset, effort=effort)
         sqnr, same = compare(model, made.model, case, 400)
-        assert sqnr > bar and same > agree
+        assert sqnr > bar and same > (agree if effort == "default" else agree - 0.025)
     report = q.fusion_report(made.model)
     assert report.unfused == () and len(report.float_layers) <= len(made.worth.dropped)
     score = data.Evaluation(case.evaluate, name).score(Session(made.model).run)
@@ -50,10 +50,10 @@ def test_small_classifiers(zoo, name, plain, corrected, agree):
 def test_efficientnet_lite0(zoo):
     model, dataset, case = load(zoo("efficientnet_lite0"))
     made = q.quantize_with_data(model, dataset.select(0, None, 3))
-    assert made.correction.kept and made.correction.after > 21
+    assert made.correction.kept and made.correction.after > 24.5
     assert len(frontends.save_bytes(made.model)) <= 5.2e6
     sqnr, same = compare(model, made.model, case, 80)
-    assert sqnr > 21 and same > 0.96
+    assert sqnr > 24.5 and same > 0.96
     report = q.fusion_report(made.model)
     assert report.integer["QLinearConv"] >= 46 and report.unfused == ()
 
@@ -69,7 +69,7 @@ def test_face_detector_keeps_its_boxes(zoo):
     model, dataset, case = load(zoo("ultraface"))
     made = q.quantize_with_data(model, dataset)
     answer = case.evaluate(Session(made.model).run, 12)
-    assert answer["value"] > 0.97 and answer["mean_iou"] > 0.94
+    assert answer["value"] > 0.97 and answer["mean_iou"] > 0.965
 
 
 def test_sentence_embeddings_do_not_collapse(zoo):
