@@ -91,11 +91,8 @@ def compile(
         if "int8" in wanted:
             if passes not in quantized:
                 quantized[passes] = quantize.run(fused[passes].model, given, request, progress)
-            int8 = quantized[passes].model
-            if int8 is None:
-                note = quantized[passes].why_not
-            else:
-                models["int8"] = int8
+            models |= quantized[passes].models
+            note = quantized[passes].why_not or note
         with progress(f"emitting for {kind.board.name}", None):
             candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
     yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from edgec.errors import UsageError
 
 Precision = Literal["auto", "float32", "int8"]
 Effort = Literal["plain", "default"]
 Golden = Literal["data", "synthetic", "none"]
+Method = Literal["minmax", "average", "histogram", "entropy", "mse", "l4", "output"]
+METHODS: tuple[Method, ...] = get_args(Method)
+"""How ranges may be taken (docs/quantization.md). Here, since the command line names them before it imports a room."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Request:
     max_drop: str | None = None
     shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
-    method: Literal["minmax", "histogram"] = "minmax"
+    method: Method = "minmax"
     golden: Golden | None = None
     name: str | None = None
     version: str = "0.0.0"
@@ -44,7 +47,7 @@ class Request:
         for value, allowed, flag in (
             (self.precision, ("auto", "float32", "int8"), "--precision"),
             (self.effort, ("plain", "default"), "--effort"),
-            (self.method, ("minmax", "histogram"), "--method"),
+            (self.method, METHODS, "--method"),
             (self.golden, (None, "data", "synthetic", "none"), "--golden"),
         ):
             if value not in allowed:

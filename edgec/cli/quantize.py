@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgec.cli.common import Output, options, shape_option, size
+from edgec.request import METHODS
 
 
 @click.command("quantize")
@@ -17,7 +18,7 @@ from edgec.cli.common import Output, options, shape_option, size
 @click.option("--exclude", multiple=True, metavar="NAME", help="A node or operator type that stays float (repeatable).")
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "histogram"]),
+    type=click.Choice(METHODS),
     default="minmax",
     show_default=True,
     help="How ranges are taken.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -15,9 +15,8 @@ from edgec.quantize import layers
 from edgec.quantize.observers import Histogram, MinMax, MovingAverage, Observer, entropy, least_error, percentile
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.session import Session, expose
+from edgec.request import METHODS, Method
 
-Method = Literal["minmax", "average", "histogram", "entropy", "mse", "l4", "output"]
-METHODS: tuple[Method, ...] = get_args(Method)
 Progress = Callable[[int, int | None], None]
 # Of a larger value, about so many elements of each sample go into its histogram where rare ones don't decide.
 SAMPLED = 16384

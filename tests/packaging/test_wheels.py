@@ -160,7 +160,7 @@ def test_entry_points_load(host: Environment, tmp_path: Path) -> None:
     )
     groups = ["edgec.targets", "edgec_runtime.engines"]
     found = json.loads(run(host.bin / "python", "-c", code, *groups, cwd=tmp_path, env=clean(tmp_path)).stdout)
-    assert set(found["edgec.targets"]) == {"host", "arm_cpu"}
+    assert set(found["edgec.targets"]) == {"host", "arm_cpu", "x86_cpu"}
     assert set(found["edgec.targets"].values()) == {"Target"}
     assert "onnxruntime" in found["edgec_runtime.engines"]
 
