@@ -12,7 +12,7 @@ from edgec.data import Dataset
 from edgec.errors import UnsupportedError, UsageError
 from edgec.progress import Progress, silent
 from edgec.quantize.assign import assign
-from edgec.quantize.calibrate import Method, calibrate, calibrate_many
+from edgec.quantize.calibrate import calibrate, calibrate_many
 from edgec.quantize.corrections.stages import Corrected, correct
 from edgec.quantize.placement import rules
 from edgec.quantize.placement.insert import insert
@@ -21,6 +21,7 @@ from edgec.quantize.placement.worth import Worth, worthwhile
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.report import layer_table
 from edgec.quantize.scheme import Assignment, Scheme
+from edgec.request import Method
 
 Effort = Literal["plain", "default"]
 # Ranges that `--effort default` tries besides those of the method asked for.
