@@ -158,7 +158,7 @@ def emulator() -> Path:
     unpacked = ROOT / "build" / "qemu" / "usr" / "bin" / "qemu-x86_64-static"
     found = x86_emulation.find() or (unpacked if unpacked.is_file() else None)
     if found is None or platform.machine() != "x86_64":
-        pytest.skip("no qemu-x86_64: install qemu-user-static, or x86_emulation.fetch(Path('build/qemu'))")
+        pytest.skip("no qemu-x86_64: make emulator, or install qemu-user-static")
     return found
 
 

@@ -76,10 +76,6 @@ def fetch(folder: Path) -> Path:
     return emulator
 
 
-def _quietly(*command: str | Path, cwd: Path | None = None) -> None:
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True)
-
-
 def version(emulator: Path) -> str:
     """The emulator's version, as "7.2.22"."""
     words = subprocess.run([emulator, "--version"], check=True, capture_output=True, text=True).stdout.split()
