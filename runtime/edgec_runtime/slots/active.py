@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec_runtime import root as root_
 from edgec_runtime.errors import TrustError
+from edgec_runtime.slots import record
 from edgec_runtime.slots import state as state_
 
 if TYPE_CHECKING:
@@ -72,16 +73,16 @@ def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
 
     Raises MissingError where the app is not installed, TrustError where its state or its slot is damaged.
     """
-    import json
-
     where = root_.find(root)
     folder = state_.app_folder(where, app)
     state = state_.read(folder, app)
     try:
         with open(os.path.join(folder, "slots", state.active, "ready.json"), "rb") as file:
             data = file.read()
-        ready = json.loads(data)
-        if f"{binascii.crc32(data):08x}" != state.ready or ready["identity"] != state.identity:
+        if f"{binascii.crc32(data):08x}" != state.ready:
+            raise ValueError("its checksum is wrong")
+        ready = record.loads(data)
+        if ready["identity"] != state.identity:
             raise ValueError("it is not the one that was installed")
         if ready["format"] != READY_FORMAT:
             raise ValueError(f"its format is {ready['format']}, not {READY_FORMAT}")
