@@ -174,14 +174,18 @@ class Dataset(Iterable[Feed]):
                 "name the arrays after the inputs",
                 code="E923",
             )
-        return {spec.name: check_array(spec, feed.get(spec.name), where) for spec in self.inputs}
+        checked = {spec.name: check_array(spec, feed.get(spec.name), where) for spec in self.inputs}
+        if checked and not any(array.size for array in checked.values()):
+            shapes = ", ".join(f"'{name}' is {list(array.shape)}" for name, array in checked.items())
+            raise BadInputError(f"{where} is empty", shapes, "give real samples", code="E921")
+        return checked
 
 
 def check_array(spec: InputSpec, array: Any, where: str) -> np.ndarray:
     """The array in the input's dtype, C-contiguous.
 
     Raises:
-        BadInputError: missing, wrong dtype or shape, empty, not finite, or absurdly large.
+        BadInputError: missing, wrong dtype or shape, not finite, or absurdly large.
     """
     if array is None:
         raise BadInputError(f"{where}: input '{spec.name}' is missing", f"the model wants {spec.wanted()}", code="E923")
@@ -199,9 +203,7 @@ def check_array(spec: InputSpec, array: Any, where: str) -> np.ndarray:
     ):
         fix = "each sample needs the model's full shape, batch axis included"
         raise BadInputError(f"{where}: input '{spec.name}' has the wrong shape", got, fix, code="E925")
-    if value.size == 0:
-        raise BadInputError(f"{where}: input '{spec.name}' is empty", got, "give real samples", code="E921")
-    if value.dtype.kind == "f":
+    if value.dtype.kind == "f" and value.size:  # a cache of what came before may be empty at first
         # One reduction each; NaN propagates through both. The sum of squares would overflow on legal values.
         low, high = float(value.min()), float(value.max())
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -218,7 +220,8 @@ def check_array(spec: InputSpec, array: Any, where: str) -> np.ndarray:
                 "remove or repair the sample",
                 code="E926",
             )
-    return np.ascontiguousarray(value)
+    # np.ascontiguousarray would make a scalar rank 1.
+    return value if value.flags.c_contiguous else np.array(value, order="C")
 
 
 def _convert(value: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """How good a payload is: run by the device's own engine adapter on the artifact's own bytes.
 
-With evaluation data the user's metric decides; without, agreement with the float model and output SQNR on the
-calibration inputs. The float value is measured on the model as the user gave it, before any pass.
+With evaluation data the user's metric decides; without, agreement with the float model (closeness to it where the
+output is an image or a feature map) and output SQNR on the calibration inputs. The float value is measured on the
+model as the user gave it, before any pass.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgec.data import Evaluation, Score, agreement, sqnr_db
+from edgec.data.metrics import closeness, decides, reported_db
 
 Feed = Mapping[str, NDArray[Any]]
 Run = Callable[[Feed], list[NDArray[Any]]]
@@ -43,7 +45,7 @@ def original(model: bytes | Path) -> Run:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # what goes wrong comes as an exception
     session = onnxruntime.InferenceSession(
         model if isinstance(model, bytes) else str(model), settings, providers=["CPUExecutionProvider"]
     )
@@ -81,14 +83,14 @@ class Yardstick:
         """Accuracy of `run`; None where there is neither evaluation data nor an input."""
         expected = self.outputs()
         outputs = [run(feed) for feed, _ in zip(self.calibration or (), expected, strict=False)]
-        sqnr = round(overall_sqnr(expected, outputs), 2) if outputs else None
+        sqnr = reported_db(overall_sqnr(expected, outputs)) if outputs else None
         if self.evaluation is not None:
             if self._score is None:
                 self._score = self.evaluation.score(self.reference)
             score = self.evaluation.score(run)
             return Accuracy(score.metric, score.value, self._score.value, score.n, sqnr)
         if outputs:
-            score = agreement(expected, outputs)
+            score = (agreement if decides(expected[0]) else closeness)(expected, outputs)
             return Accuracy(score.metric, round(score.value, 6), 1.0, score.n, sqnr)
         return None
 

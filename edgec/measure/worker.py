@@ -38,7 +38,7 @@ def main() -> None:
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # what goes wrong comes as an exception
         if spec["threads"]:
             settings.intra_op_num_threads = spec["threads"]
         session = onnxruntime.InferenceSession(spec["path"], settings, providers=["CPUExecutionProvider"])

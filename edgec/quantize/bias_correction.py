@@ -21,7 +21,7 @@ from edgec.data.metrics import ratio_db
 from edgec.quantize import layers
 from edgec.quantize.corrections.bias import layer_scales, shift_bias
 from edgec.quantize.corrections.judge import noise, split
-from edgec.quantize.corrections.lockstep import Cuts
+from edgec.quantize.corrections.lockstep import Cuts, float_twin
 from edgec.quantize.session import Session, expose
 
 Progress = Callable[[int, int | None], None]
@@ -98,31 +98,25 @@ def correct_biases(
 
 def _layers(model: ir.Model, quantized: ir.Model) -> list[_Layer]:
     """Quantized layers in graph order that can carry an int32 bias, with the float result they are held against."""
-    floats = {v.name for node in model.graph for v in node.outputs}
+    floats = {v.name: v for node in model.graph for v in node.outputs}
     result = []
     for node in quantized.graph:
         if not layers.is_onnx(node) or node.op_type not in ("Conv", "Gemm") or layer_scales(node) is None:
             continue
-        reference = _float_name(node.outputs[0], floats)
-        if reference is not None:
-            result.append(_Layer(node, reference, 1 if node.op_type == "Conv" else -1))
+        twin = float_twin(node, floats)
+        if twin is not None and twin.name is not None:
+            result.append(_Layer(node, twin.name, 1 if node.op_type == "Conv" else -1))
     return result
 
 
-def _float_name(result: ir.Value, floats: set[str | None]) -> str | None:
-    """The result's name in the float model: its own, or, where it was an output of the graph, that of its twin."""
-    if result.name in floats:
-        return result.name
-    for quantize in result.consumers():
-        for dequantize in quantize.outputs[0].consumers():
-            if dequantize.outputs[0].name in floats:
-                return dequantize.outputs[0].name
-    return None
-
-
 def _reduce_to_channels(copy: ir.Model, value: ir.Value, axis: int, rank: int) -> ir.Value:
-    """Append a ReduceMean over all axes but the channels'."""
-    axes = [i for i in range(rank) if i != axis % rank]
+    """Append a ReduceMean over all axes but the channels'; those before a last one are made one, however many."""
+    axes = [i for i in range(rank) if i != axis]
+    if axis == -1:
+        flat = ir.Node("", "Flatten", [value], [ir.AttrInt64("axis", -1)])
+        flat.outputs[0].name, flat.outputs[0].dtype = f"{value.name}/rows", ir.DataType.FLOAT
+        copy.graph.append(flat)
+        value, axes = flat.outputs[0], [0]
     constant = ir.Value(name=f"{value.name}/axes", const_value=ir.Tensor(np.array(axes, np.int64)))
     opset = copy.graph.opset_imports.get("", 0)
     if opset >= 18:
@@ -153,7 +147,7 @@ def _means(model: ir.Model, found: list[_Layer], used: list[dict[str, np.ndarray
 
 
 def _rank(layer: _Layer) -> int:
-    """Rank of a layer's result: that of the weight, for Conv and Gemm alike."""
+    """Rank of a convolution's result: that of its weight."""
     dequantize = layer.node.inputs[1].producer() if layer.node.inputs[1] is not None else None
     weight = None if dequantize is None else dequantize.inputs[0]
     assert weight is not None and weight.shape is not None

@@ -183,10 +183,13 @@ def _stream(
 ) -> int:
     names = [str(v.name) for v in wanted]
     inputs = {v.name for v in model.graph.inputs}
-    session = Session(expose(model, [n for n in names if n not in inputs]))
+    computed = [n for n in names if n not in inputs]
+    session = Session(expose(model, computed)) if computed else None  # a single layer may read an input alone
     count = 0
     for feed in data:
-        arrays = dict(zip(session.outputs, session.run(feed), strict=True)) | {k: feed[k] for k in inputs if k in feed}
+        arrays = {str(k): feed[k] for k in inputs if k in feed}
+        if session is not None:
+            arrays |= dict(zip(session.outputs, session.run(feed), strict=True))
         for name in names:
             array = arrays.pop(name)
             observers[name].update(array)

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from edgec.data import Dataset
+from edgec.data.metrics import reported_db
 from edgec.errors import UnsupportedError, UsageError
 from edgec.progress import Progress, silent
+from edgec.quantize import layers
 from edgec.quantize.assign import assign
 from edgec.quantize.calibrate import calibrate, calibrate_many
 from edgec.quantize.corrections.stages import Corrected, correct
@@ -89,12 +91,29 @@ class Quantized:
         if self.correction is not None and self.correction.stages:
             result["corrections"] = {
                 "kept": self.correction.kept,
-                "sqnr_db_before": round(self.correction.before, 2),
-                "sqnr_db_after": round(self.correction.after, 2),
+                "sqnr_db_before": reported_db(self.correction.before),
+                "sqnr_db_after": reported_db(self.correction.after),
                 "samples": self.correction.samples,
                 "stages": [stage.as_dict() for stage in self.correction.stages],
             }
         return result
+
+
+def _nothing(model: ir.Model) -> UnsupportedError:
+    """Why no layer can be quantized."""
+    what = "no layer of the model can be quantized"
+    nodes = list(model.graph.all_nodes())
+    done = next((n for n in nodes if "QuantizeLinear" in n.op_type or "QLinear" in n.op_type), None)
+    done = done or next((n for n in nodes if n.op_type.endswith("Integer")), None)
+    if done is not None:
+        why = f"it is quantized already: {done.op_type} makes '{done.outputs[0].name}'"
+        return UnsupportedError(what, why, "compile it as it is, with --precision float32", code="E413")
+    why = "there is no convolution, Gemm or MatMul with constant float32 weights that is not excluded"
+    if any(layers.weight_of(node) is not None for node in model.graph):
+        why = (
+            "its layers are excluded, inside If or Loop, or feed an operator of a range too wide for eight bits (Exp …)"
+        )
+    return UnsupportedError(what, why, "leave the model in float", code="E412")
 
 
 def quantize_with_data(
@@ -141,12 +160,7 @@ def quantize_with_data(
     assignment = assign(model, scheme=scheme, exclude=exclude)
     needed = ranges_needed(model, assignment, placement=placement)
     if not needed:
-        raise UnsupportedError(
-            "no layer of the model can be quantized",
-            "there is no convolution, Gemm or MatMul with constant float32 weights that is not excluded",
-            "leave the model in float",
-            code="E412",
-        )
+        raise _nothing(model)
     worth = worthwhile(model, assignment, engine, arch)
     assignment = worth.assignment
     needed = ranges_needed(model, assignment, placement=placement) if worth.dropped else needed

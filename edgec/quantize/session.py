@@ -36,7 +36,7 @@ class Session:
         levels = ort.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong comes as an exception
         # The arena and the memory pattern trade memory for speed that single samples don't need.
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False

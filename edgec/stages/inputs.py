@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgec import data
 from edgec.bundle import golden
-from edgec.errors import UsageError
+from edgec.errors import BadInputError, UsageError
 from edgec.frontends import Imported
 from edgec.measure.accuracy import Run
 from edgec.request import Request
 
 Feed = Mapping[str, NDArray[Any]]
 SAMPLES = 8  # real inputs kept at hand, of which golden vectors are chosen
+LARGER = (64, 224)  # made-up free sizes to try after 1: what networks on images are built for
 CHECKED = 2  # inputs on which the outputs are compared after the passes
 
 
@@ -62,6 +64,14 @@ def gather(
     if calib is None and request.golden == "data":
         raise UsageError("--golden data needs data", fix="Add --calib DATA, or use --golden synthetic.", code="E211")
     graph_inputs = [v for v in imported.model.graph.inputs if v.name not in imported.model.graph.initializers]
+    for value in graph_inputs:
+        if value.shape is None:
+            raise BadInputError(
+                f"the model does not say how many dimensions its input '{value.name}' has",
+                "A bundle tells a device the shape of each input, free sizes by name.",
+                f"Add --shape {value.name}=1,3,224,224, with numbers or names.",
+                code="E907",
+            )
     dataset = data.load_calibration(calib, graph_inputs) if isinstance(calib, str) else calib
     evaluation = data.load_evaluation(evaluate) if isinstance(evaluate, str) else evaluate
     samples = tuple(islice(iter(dataset), SAMPLES)) if dataset is not None else ()
@@ -69,11 +79,22 @@ def gather(
         return Inputs(dataset, evaluation, samples, samples[:CHECKED], "none")
     if samples and request.golden != "synthetic":
         return Inputs(dataset, evaluation, samples, samples[:CHECKED], "data")
-    made = tuple(golden.synthetic(graph_inputs, request.seed, CHECKED))
-    usable = bool(made) and _runs(reference, made)
-    return Inputs(
-        dataset, evaluation, samples, made if usable else samples[:CHECKED], "synthetic" if usable else "none"
-    )
+    for shapes in _sizes(graph_inputs):
+        made = tuple(golden.synthetic(graph_inputs, request.seed, CHECKED, shapes=shapes))
+        if made and _runs(reference, made):
+            return Inputs(dataset, evaluation, samples, made, "synthetic")
+    return Inputs(dataset, evaluation, samples, samples[:CHECKED], "none")
+
+
+def _sizes(graph_inputs: Sequence[ir.Value]) -> Iterator[dict[str, list[int]]]:
+    """Shapes to make inputs up in: free sizes all 1, then larger, the batch apart: a U-net can't halve 1."""
+    batches = {str(v.shape[0]) for v in graph_inputs if v.shape and not isinstance(v.shape[0], int)}
+    free = {str(d) for v in graph_inputs for d in v.shape or () if not isinstance(d, int)} - batches
+    for size in (1, *LARGER) if free else (1,):
+        yield {
+            str(v.name): [d if isinstance(d, int) else size if str(d) in free else 1 for d in v.shape or ()]
+            for v in graph_inputs
+        }
 
 
 def _runs(reference: Run, feeds: tuple[Feed, ...]) -> bool:

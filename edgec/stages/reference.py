@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgec.errors import UnsupportedError
 from edgec.frontends import Imported
 from edgec.measure.accuracy import Run, original
 
@@ -30,5 +31,14 @@ def take(imported: Imported) -> Reference:
     except Exception as refusal:  # onnxruntime's exceptions have no common base
         lowered, opset = write.write(imported.model.clone())
         words = " ".join(str(refusal).split())[:200]
+        try:
+            run = original(lowered)
+        except Exception as again:
+            raise UnsupportedError(
+                "onnxruntime can't run this model, so nothing can be held against it",
+                " ".join(str(again).split())[:400],
+                "`edgec check MODEL -t BOARD` names the nodes; change them, or export in float32 with another opset.",
+                code="E410",
+            ) from refusal
         note = f"onnxruntime can't load the file as it is ({words}): the float reference is its form at opset {opset}"
-        return Reference(lowered, original(lowered), note)
+        return Reference(lowered, run, note)

@@ -44,6 +44,8 @@ class Built:
 
     `files` maps a role ("model") to (file name, bytes); `options` are the engine's settings for this board.
     `engine_version` is the range of engine versions (PEP 440) that can load it, as the manifest has it.
+    `numbers` is what it computes with, which decides how near answers elsewhere must be: "float32", "half" or "int8";
+    a model asked for in float32 may have come in half precision or quantized already.
     `memory` is a deterministic estimate in bytes (weights + peak of live activations), never a measurement.
     """
 
@@ -57,6 +59,7 @@ class Built:
     portable: bool = True
     memory: int | None = None
     native_code: bool = False
+    numbers: str = "float32"
 
 
 @dataclass(frozen=True)

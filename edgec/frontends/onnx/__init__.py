@@ -18,7 +18,7 @@ from onnx_ir.passes import common
 
 from edgec.errors import BadInputError
 from edgec.frontends.imported import Imported
-from edgec.frontends.onnx import convert, external, functions, infer, names, read, repair, structure, user_shapes
+from edgec.frontends.onnx import convert, external, functions, infer, names, ports, read, repair, structure, user_shapes
 
 
 def load(
@@ -30,6 +30,7 @@ def load(
     opset, ir_version = read.default_opset(proto), proto.ir_version
     notes = repair.repair(proto)
     notes += structure.check(proto)
+    ports.check(proto)
     data_files = external.check(proto, file.folder)
     sha256, size = read.digest(file, data_files)
     original = _original(file, shapes, bool(data_files))
@@ -50,6 +51,7 @@ def load(
     infer.check(model)
     if shapes:
         infer.forget_intermediate(model)
+    notes += infer.correct_outputs(model)
     infer.infer(model)
     notes += convert.to_at_least(model, convert.WANTED)
     names.complete(model)  # nodes that the conversion made

@@ -57,6 +57,45 @@ def infer(model: ir.Model) -> list[str]:
     return [f"{lost} value(s) have no inferred type"] if lost else []
 
 
+def correct_outputs(model: ir.Model) -> list[str]:
+    """Give outputs the shapes that follow from the inputs where the file says something else, in place; notes say so.
+
+    People free or fix the batch of a model by its inputs alone: the file may still say 1 of an output that is not, and
+    engines pass over that. Numbers are believed, and names that inputs have; what inference can't tell stays.
+    """
+    proto = skeleton(model)
+    made = {str(out.name): out for node in model.graph for out in node.outputs if out.is_graph_output()}
+    for info in proto.graph.output:
+        if info.name in made and info.type.HasField("tensor_type"):
+            info.type.tensor_type.ClearField("shape")
+    del proto.graph.value_info[:]
+    try:
+        inferred = isolated.infer(proto)
+    except Exception:  # `infer`, which follows, has the words for it
+        return []
+    names = {d.value for v in model.graph.inputs if v.shape for d in v.shape if not isinstance(d, int) and d.value}
+    found = {info.name: info for info in inferred.graph.output if info.type.tensor_type.HasField("shape")}
+    notes = []
+    for name, output in made.items():
+        if name not in found or output.shape is None:
+            continue
+        dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in found[name].type.tensor_type.shape.dim]
+        said = [d if isinstance(d, int) else d.value for d in output.shape]
+        known = [d if isinstance(d, int) or d in names else None for d in dims]
+        if len(said) != len(dims):
+            output.shape = ir.Shape([d or None if isinstance(d, str) else d for d in dims])
+        elif any(isinstance(a, int) and b is not None and a != b for a, b in zip(said, known, strict=True)):
+            output.shape = ir.Shape([a if b is None else b for a, b in zip(said, known, strict=True)])
+        else:
+            continue
+        notes.append(f"the file says {said} of the output {name!r}; from the inputs it is {_dims(output.shape)}")
+    return notes
+
+
+def _dims(shape: ir.Shape) -> list[int | str | None]:
+    return [d if isinstance(d, int) else d.value for d in shape]
+
+
 def forget_intermediate(model: ir.Model) -> None:
     """Drop the shapes of everything but inputs and weights, after inputs were given other shapes.
 

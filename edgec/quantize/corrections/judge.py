@@ -67,7 +67,7 @@ class Judge:
         for feed, expected in zip(self._feeds, self._expected, strict=True):
             got = _floats(session.run(feed))
             signal.append(_energy(expected))
-            error.append(_energy([a - b for a, b in zip(expected, got, strict=True)]))
+            error.append(_difference(expected, got))
         ratios = np.log10(np.array(error) + tiny) - np.log10(np.array(signal) + tiny)
         return Verdict(ratio_db(sum(signal), sum(error)), float(np.mean(ratios)))
 
@@ -80,7 +80,7 @@ def noise(model: ir.Model, candidates: list[ir.Model], feeds: list[Feed]) -> np.
         expected = _floats(reference.run(feed))
         row = [_energy(expected)]
         for session in sessions:
-            row.append(_energy([a - b for a, b in zip(expected, _floats(session.run(feed)), strict=True)]))
+            row.append(_difference(expected, _floats(session.run(feed))))
         rows.append(row)
     return np.array(rows)
 
@@ -104,6 +104,11 @@ def before_probabilities(model: ir.Model) -> ir.Model:
 
 def _floats(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [a for a in arrays if a.dtype.kind == "f"]
+
+
+def _difference(expected: Sequence[np.ndarray], got: Sequence[np.ndarray]) -> float:
+    with np.errstate(invalid="ignore", over="ignore"):  # ∞ − ∞ is NaN, which no candidate beats another with
+        return _energy([a - b for a, b in zip(expected, got, strict=True)])
 
 
 def _energy(arrays: Sequence[np.ndarray]) -> float:

@@ -8,7 +8,7 @@ takes what is alive before it and gives what is alive behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,22 +183,46 @@ def _layer(node: ir.Node, name: str, floats: dict[str | None, ir.Value]) -> Laye
     scale = layers.constant(source.inputs[1])
     zero = layers.constant(source.inputs[2]) if len(source.inputs) > 2 else np.zeros((), np.int64)
     known = all(layers.constant(v) is not None for v in weight.inputs[:2])
-    integers, reference = source.inputs[0], _float_twin(node.outputs[0], floats)
+    integers, reference = source.inputs[0], float_twin(node, floats)
     if scale is None or scale.size != 1 or zero is None or not known or integers is None or reference is None:
         return None
     axis = 1 if node.op_type == "Conv" else -1
     return Layer(node, name, integers, np.float32(scale.reshape(())), int(zero.reshape(())), reference, axis)
 
 
-def _float_twin(result: ir.Value, floats: dict[str | None, ir.Value]) -> ir.Value | None:
-    """The result in the float model: of its own name, or, where it was an output of the graph, that of its twin."""
-    if result.name in floats:
-        return floats[result.name]
-    for quantize in result.consumers():
-        for dequantize in quantize.outputs[0].consumers():
-            if dequantize.outputs[0].name in floats:
-                return floats[dequantize.outputs[0].name]
+def float_twin(node: ir.Node, floats: Mapping[str | None, ir.Value]) -> ir.Value | None:
+    """The value of the float model (by name) that holds what a quantized layer gives, or None.
+
+    1. It has the result's name.
+    2. The result was an output of the graph: its name has gone to the DequantizeLinear behind it.
+    3. A product of stacked matrices was made one of a matrix: the name has gone to the Reshape behind it. The twin has
+       more axes then, the same last one, and its rows in the same order.
+    """
+    channels = _channels(node)
+    values = [node.outputs[0]]
+    for value in values:  # grows
+        twin = floats.get(value.name)
+        if twin is not None and (value is node.outputs[0] or node.op_type == "Conv" or _last(twin) == channels):
+            return twin
+        for consumer in value.consumers():
+            moved = consumer.op_type == "Reshape" and node.op_type != "Conv"
+            if layers.is_onnx(consumer) and (moved or consumer.op_type in ("DequantizeLinear", "QuantizeLinear")):
+                values.append(consumer.outputs[0])
     return None
+
+
+def _channels(node: ir.Node) -> int | None:
+    """Output channels of a layer whose weight is dequantized."""
+    dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
+    weight = None if dequantize is None else dequantize.inputs[0]
+    if weight is None or weight.shape is None:
+        return None
+    return layers.output_channels(node, tuple(int(d) for d in weight.shape))  # type: ignore[arg-type]
+
+
+def _last(value: ir.Value) -> int | None:
+    size = value.shape[-1] if value.shape else None
+    return size if isinstance(size, int) else None
 
 
 def _bodies(node: ir.Node) -> Iterator[ir.Graph]:

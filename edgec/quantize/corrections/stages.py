@@ -9,6 +9,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgec.data import Dataset
+from edgec.data.metrics import reported_db
 from edgec.progress import Progress, silent
 from edgec.quantize.bias_correction import correct_biases
 from edgec.quantize.corrections.judge import Judge, Verdict, split
@@ -38,7 +39,7 @@ class Stage:
 
     def as_dict(self) -> dict[str, Any]:
         """For the report and `--json`."""
-        numbers = {"sqnr_db_before": round(self.before, 2), "sqnr_db_after": round(self.after, 2)}
+        numbers = {"sqnr_db_before": reported_db(self.before), "sqnr_db_after": reported_db(self.after)}
         return {"name": self.name, "kept": self.kept, **numbers}
 
 

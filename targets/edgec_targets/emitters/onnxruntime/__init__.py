@@ -34,6 +34,7 @@ class OnnxRuntime:
         """
         from edgec_targets.emitters.onnxruntime import session
         from edgec_targets.memory import estimate
+        from edgec_targets.numbers import numbers
 
         written, held, opset, problems = _written(model, board)
         if problems:
@@ -53,6 +54,7 @@ class OnnxRuntime:
             isa=_BASELINE.get(board.arch, ()),
             portable=True,
             memory=estimate(held).total,
+            numbers=numbers(held),
         )
 
     def problems(self, model: ir.Model, board: Board) -> list[Problem]:

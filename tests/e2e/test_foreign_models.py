@@ -1,0 +1,459 @@
+"""Models that are not the zoo's: the graphs people bring, small, each compiled in process and held against onnxruntime.
+
+Written in ONNX's own text form; weights are seeded noise. What each once broke stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+
+import edgec_runtime as rt
+from edgec import data
+from edgec.compiler import compile
+from edgec.errors import BadInputError, UnsupportedError
+from edgec_runtime import selftest
+
+pytestmark = pytest.mark.filterwarnings("error")
+Feed = dict[str, np.ndarray]
+BOARDS = "host,rpi4"
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """`text` is the graph; `weights` are name -> shape (noise) or an array; `int8` the least dB, None: stays float."""
+
+    text: str
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    int8: float | None = 20.0
+    opset: int = 17
+    ml: bool = False
+    high: int = 2  # whole numbers are drawn below it
+
+    def proto(self) -> onnx.ModelProto:
+        domains = f'"" : {self.opset}' + (', "ai.onnx.ml" : 3' if self.ml else "")
+        ir_version = 13 if self.opset > 21 else 10 if self.opset > 17 else 8
+        model = onnx.parser.parse_model(f"<ir_version: {ir_version}, opset_import: [{domains}]> {self.text}")
+        rng = np.random.default_rng(0)
+        for name, value in self.weights.items():
+            noise = isinstance(value, tuple)
+            array = (rng.standard_normal(value) * 0.3).astype(np.float32) if noise else np.asarray(value)
+            model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        return model
+
+
+PAD = "pads = [1, 1, 1, 1]"
+X = "float[1,3,8,8] x"
+RNN = {"W": (2, 12, 3), "R": (2, 12, 4), "s": [5, 8], "g": (8, 6), "b": (6,), "g2": (6, 2)}
+MODELS = {
+    "mobile block": Foreign(
+        f"""g ({X}) => (float[1,4] y) {{
+            a = Conv <{PAD}> (x, w0)  h = HardSigmoid <alpha = 0.16666667> (a)  a2 = Mul(a, h)
+            d = Conv <{PAD}, group = 16> (a2, w1)  r = Relu(d)
+            p = GlobalAveragePool(r)  s1 = Conv(p, w2)  s2 = Relu(s1)  s3 = Conv(s2, w3)  s4 = HardSigmoid(s3)
+            e = Mul(r, s4)  q = Conv(e, w4)  z = Add(q, a2)  m = ReduceMean <axes = [2, 3], keepdims = 0> (z)
+            y = Gemm(m, w5, b5) }}""",
+        {"w0": (16, 3, 3, 3), "w1": (16, 1, 3, 3), "w2": (4, 16, 1, 1), "w3": (16, 4, 1, 1), "w4": (16, 16, 1, 1),
+         "w5": (16, 4), "b5": (4,)},
+    ),
+    "residual with batch norm": Foreign(
+        f"""g ({X}) => (float[1,8,4,4] y) {{
+            a = Conv <{PAD}> (x, w0)  n = BatchNormalization(a, s, o, m, v)  r = Relu(n)
+            c = Conv <{PAD}> (r, w1)  t = Add(c, r)  u = Relu(t)
+            y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (u) }}""",
+        {"w0": (8, 3, 3, 3), "w1": (8, 8, 3, 3), "s": np.full(8, 1.2, np.float32), "o": (8,), "m": (8,),
+         "v": np.full(8, 0.7, np.float32)},
+    ),
+    "u-net of any size": Foreign(  # made-up inputs of 1 × 1 can't be halved: it had no golden answers
+        f"""g (float[n,3,H,W] x) => (float[n,2,H,W] y) {{
+            a = Conv <{PAD}> (x, w0)  r = Relu(a)  d = Conv <{PAD}, strides = [2, 2]> (r, w1)  e = Relu(d)
+            u = ConvTranspose <strides = [2, 2]> (e, w2)  c = Concat <axis = 1> (u, r)  f = Conv <{PAD}> (c, w3)
+            i = Resize <mode = "linear"> (f, , sc)  p = AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (i)
+            y = Sigmoid(p) }}""",
+        {"w0": (8, 3, 3, 3), "w1": (8, 8, 3, 3), "w2": (8, 4, 2, 2), "w3": (2, 12, 3, 3),
+         "sc": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "detector's decoding": Foreign(
+        """g (float[1,8,6,6] x) => (float[1,36,7] y) {
+            p = Conv(x, w)  r = Reshape(p, s)  t = Transpose <perm = [0, 2, 1]> (r)
+            xy = Slice(t, n0, n2, n2)  wh = Slice(t, n2, n4, n2)  c = Slice(t, n4, n7, n2)
+            xs = Sigmoid(xy)  g0 = Add(xs, grid)  e = Exp(wh)  f = Mul(e, an)  cs = Sigmoid(c)
+            y = Concat <axis = -1> (g0, f, cs) }""",
+        {"w": (7, 8, 1, 1), "s": [1, 7, 36], "n0": [0], "n2": [2], "n4": [4], "n7": [7], "grid": (36, 2), "an": (1, 2)},
+        int8=None,  # the only layer feeds Exp, for whose range eight bits are not enough
+    ),
+    "audio in one dimension": Foreign(
+        """g (float[1,1,200] x) => (float[1,6] y) {
+            a = Conv <strides = [4], pads = [4, 3]> (x, w0)  r = Relu(a)  m = MaxPool <kernel_shape = [2]> (r)
+            d = Conv <group = 16, dilations = [2], pads = [2, 2]> (m, w1)  u = LeakyRelu(d)
+            p = GlobalAveragePool(u)  f = Flatten(p)  y = Gemm <transB = 1> (f, w2, b2) }""",
+        {"w0": (16, 1, 9), "w1": (16, 1, 3), "w2": (6, 16), "b2": (6,)},
+    ),
+    "three dimensions": Foreign(
+        """g (float[1,1,4,6,6] x) => (float[1,4] y) {
+            a = Conv <pads = [1, 1, 1, 1, 1, 1]> (x, w0)  r = Relu(a)
+            m = MaxPool <kernel_shape = [2, 2, 2], strides = [2, 2, 2]> (r)  c = Conv(m, w1)
+            p = GlobalAveragePool(c)  y = Flatten(p) }""",
+        {"w0": (8, 1, 3, 3, 3), "w1": (4, 8, 1, 1, 1)},
+    ),
+    "activations": Foreign(
+        f"""g ({X}) => (float[1,4,8,8] y) {{
+            a = Conv <{PAD}> (x, w0)  b = PRelu(a, sl)  c = Conv(b, w1)  d = Sigmoid(c)  e = Mul(c, d)
+            f = Conv(e, w1)  g0 = Softplus(f)  h = Tanh(g0)  i = Mul(f, h)  j = Conv(i, w1)  k = Elu(j)
+            l = Conv(k, w1)  m = Div(l, q2)  n = Erf(m)  o = Add(n, one)  p = Mul(l, o)  y = Mul(p, half) }}""",
+        {"w0": (4, 3, 3, 3), "w1": (4, 4, 1, 1), "sl": (4, 1, 1), "q2": np.float32(2**0.5), "one": np.float32(1),
+         "half": np.float32(0.5)},
+    ),
+    "norms": Foreign(
+        f"""g ({X}) => (float[1,5] y) {{
+            a = Conv <{PAD}> (x, w0)  n = GroupNormalization <num_groups = 2> (a, s, o)  r = Relu(n)
+            i = InstanceNormalization(r, s, o)  c = Conv <{PAD}> (i, w1)  f = Reshape(c, sh)
+            t = Transpose <perm = [0, 2, 1]> (f)  l = LayerNormalization(t, s, o)  m = ReduceMean <keepdims = 0> (l, ax)
+            y = Gemm(m, w2) }}""",
+        {"w0": (8, 3, 3, 3), "w1": (8, 8, 3, 3), "s": (8,), "o": (8,), "sh": [1, 8, 64], "ax": [1], "w2": (8, 5)},
+        opset=21,
+    ),
+    "attention": Foreign(  # layers of stacked matrices: their twins in the float model have more axes
+        """g (int64[1,6] ids) => (float[1,6,8] y) {
+            x = Gather(E, ids)
+            q0 = MatMul(x, wq)  q1 = Add(q0, b)  q2 = Reshape(q1, s)  q = Transpose <perm = [0, 2, 1, 3]> (q2)
+            k0 = MatMul(x, wk)  k1 = Add(k0, b)  k2 = Reshape(k1, s)  k = Transpose <perm = [0, 2, 3, 1]> (k2)
+            v0 = MatMul(x, wv)  v1 = Add(b, v0)  v2 = Reshape(v1, s)  v = Transpose <perm = [0, 2, 1, 3]> (v2)
+            a0 = MatMul(q, k)  a1 = Softmax(a0)  a2 = MatMul(a1, v)  a3 = Transpose <perm = [0, 2, 1, 3]> (a2)
+            a4 = Reshape(a3, s2)  o0 = MatMul(a4, wo)  o1 = Add(o0, b)  o2 = Add(o1, x)
+            y = LayerNormalization(o2, ln, b) }""",
+        {"E": (20, 8), "wq": (8, 8), "wk": (8, 8), "wv": (8, 8), "wo": (8, 8), "b": (8,), "s": [1, 6, 2, 4],
+         "s2": [1, 6, 8], "ln": np.ones(8, np.float32)},
+        high=20,
+    ),
+    "channels last in the middle": Foreign(  # bias correction took means over the wrong axes of a product's result
+        f"""g ({X}) => (float[1,8,8,8] y) {{
+            c = Conv <{PAD}> (x, w0)  t = Transpose <perm = [0, 2, 3, 1]> (c)  l = LayerNormalization(t, s, b)
+            m0 = MatMul(l, w1)  m1 = Add(m0, b1)  r = Relu(m1)  m2 = MatMul(r, w2)  m3 = Add(m2, b)
+            u = Transpose <perm = [0, 3, 1, 2]> (m3)  y = Add(u, c) }}""",
+        {"w0": (8, 3, 3, 3), "s": np.ones(8, np.float32), "b": (8,), "w1": (8, 16), "b1": (16,), "w2": (16, 8)},
+    ),
+    "recurrent": Foreign(
+        """g (float[5,1,3] x) => (float[5,2] y, float[2,1,4] h) {
+            o, h = GRU <hidden_size = 4, direction = "bidirectional"> (x, W, R)
+            t = Transpose <perm = [0, 2, 1, 3]> (o)  r = Reshape(t, s)
+            m = MatMul(r, g)  a = Add(m, b)  u = Relu(a)  y = MatMul(u, g2) }""",
+        RNN,
+    ),
+    "one layer that reads the input": Foreign(  # nothing but an input to observe: "at least one output"
+        "g (float[n,8] x) => (float[n,4] y) { y = Gemm <alpha = 0.5, beta = 2.0> (x, w, b) }", {"w": (8, 4), "b": (4,)}
+    ),
+    "weights all zero": Foreign(  # an infinite SQNR is no JSON
+        f"g ({X}) => (float[1,4,8,8] y) {{ y = Conv <{PAD}> (x, w) }}", {"w": np.zeros((4, 3, 3, 3), np.float32)}
+    ),
+    "bytes in, labels out": Foreign(
+        """g (uint8[1,8,8,3] x) => (int64[1] label, float[1,3] top, int64[1,3] which, bool[1,5] sure) {
+            t = Transpose <perm = [0, 3, 1, 2]> (x)  f = Cast <to = 1> (t)  n = Div(f, d)  c = Conv(n, w0)  r = Relu(c)
+            p = GlobalAveragePool(r)  q = Flatten(p)  l = Gemm(q, w1)  label = ArgMax <axis = 1, keepdims = 0> (l)
+            top, which = TopK(l, k)  sure = Greater(l, z) }""",
+        {"d": np.float32(255), "w0": (8, 3, 3, 3), "w1": (8, 5), "k": [3], "z": np.float32(0)},
+        high=200,
+    ),
+    "mask": Foreign(
+        """g (float[1,5,8] x, bool[1,5,8] mask) => (float[1,8] y) {
+            m = MatMul(x, w)  z = Where(mask, m, zero)  y = ReduceMax <axes = [1], keepdims = 0> (z) }""",
+        {"w": (8, 8), "zero": np.float32(0)},
+    ),
+    "control flow": Foreign(
+        f"""g ({X}) => (float[1,4,8,8] y) {{
+            a = Conv <{PAD}> (x, w0)  m = ReduceMean <keepdims = 0> (x)  c = Greater(m, zero)
+            b = If(c) <then_branch = t () => (float[1,4,8,8] to) {{ to = Relu(a) }},
+                       else_branch = e () => (float[1,4,8,8] eo) {{ eo = Conv <{PAD}> (a, w1) }}>
+            y = Conv <{PAD}> (b, w1) }}""",
+        {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3), "zero": np.float32(0)},
+    ),
+    "odd operators": Foreign(
+        """g (float[1,8,9,9] x) => (float[1,4,4,3] y, float[1,8] c, float[1,3] g0) {
+            p = MaxPool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1, pads = [1, 0, 0, 1]> (x)
+            a = Conv <group = 4, dilations = [2, 2], pads = [2, 1, 2, 3]> (p, w0)
+            r = Relu(a)  q = Pad <mode = "reflect"> (r, pad)  s = Conv <kernel_shape = [1, 3]> (q, w1)
+            t = Slice(s, st, en)  y0 = Einsum <equation = "bchw,cd->bdhw"> (t, e)
+            y = Slice(y0, st, end)  m = ReduceMax <axes = [2, 3], keepdims = 0> (r)  c = CumSum(m, ax)
+            g0 = GatherElements <axis = 1> (m, idx) }""",
+        {"w0": (8, 2, 3, 3), "w1": (8, 8, 1, 3), "pad": [0, 0, 0, 1, 0, 0, 1, 0], "st": [0, 0, 0, 0],
+         "en": [1, 8, 4, 9], "end": [1, 4, 4, 3], "e": (8, 4), "ax": 1, "idx": [[0, 3, 5]]},
+    ),
+    "outputs that nothing computes": Foreign(
+        f"""g ({X}, float[2] unused) => (float[1,4,8,8] y, float[1,3,8,8] x, float[4,3,3,3] w) {{
+            y = Conv <{PAD}> (x, w) }}""",
+        {"w": (4, 3, 3, 3)},
+    ),
+    "identity": Foreign(
+        "g (float[2,3] x) => (float[2,3] y, float[2,3] z) { y = Identity(x)  z = Identity(x) }", int8=None
+    ),
+    "scalar input": Foreign(  # a rank-0 sample became rank 1, which the runtime then refused
+        "g (float[2,8] x, float k) => (float[2,4] y) { a = MatMul(x, w)  y = Mul(a, k) }", {"w": (8, 4)}
+    ),
+    "no inputs": Foreign("g () => (float[2] y) { y = Relu(k) }", {"k": (2,)}, int8=None),
+    "half precision inside": Foreign(
+        f"""g ({X}) => (float[1,4,8,8] y) {{
+            h = Cast <to = 10> (x)  c = Conv <{PAD}> (h, w)  r = Relu(c)  y = Cast <to = 1> (r) }}""",
+        {"w": np.random.default_rng(1).standard_normal((4, 3, 3, 3)).astype(np.float16)},
+        int8=None,
+    ),
+    "dynamically quantized already": Foreign(
+        """g (float[2,8] x) => (float[2,4] y) {
+            q, s, z = DynamicQuantizeLinear(x)  m = MatMulInteger(q, w, z)  f = Cast <to = 1> (m)  y = Mul(f, s) }""",
+        {"w": np.random.default_rng(1).integers(-120, 120, (8, 4)).astype(np.int8)},
+        int8=None,
+    ),
+    "quantized already": Foreign(
+        f"""g ({X}) => (float[1,4,8,8] y) {{
+            q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  wd = DequantizeLinear <axis = 0> (w, ws, wz)
+            y = Conv <{PAD}> (d, wd) }}""",
+        {"w": np.random.default_rng(1).integers(-120, 120, (4, 3, 3, 3)).astype(np.int8), "s": np.float32(0.03),
+         "z": np.uint8(128), "ws": np.full(4, 0.003, np.float32), "wz": np.zeros(4, np.int8)},
+        int8=None,
+    ),
+    "very new": Foreign(  # ONNX Runtime has no QuantizeLinear of opset 28
+        f"g ({X}) => (float[1,4,8,8] y) {{ c = Conv <{PAD}> (x, w)  y = Relu(c) }}", {"w": (4, 3, 3, 3)}, opset=28
+    ),
+    "very old": Foreign(
+        f"""g ({X}) => (float[1,5] y) {{
+            c = Conv <{PAD}> (x, w)  n = BatchNormalization <spatial = 1> (c, s, s, s, v)  r = Relu(n)
+            d = Dropout(r)  f = Flatten(d)  y = Gemm(f, g, b) }}""",
+        {"w": (4, 3, 3, 3), "s": (4,), "v": np.ones(4, np.float32), "g": (256, 5), "b": (5,)},
+        opset=7,
+    ),
+    "labels as text": Foreign(
+        """g (float[1,4] x) => (string[1] label, float[1,3] p) {
+            label, p = ai.onnx.ml.LinearClassifier <classlabels_strings = ["cat", "dog", "eel"],
+                coefficients = [0.1, 0.2, -0.3, 0.4, 0.5, -0.6, 0.7, 0.8, 0.9, -1.0, 1.1, 1.2],
+                intercepts = [0.1, 0.2, 0.3], post_transform = "SOFTMAX"> (x) }""",
+        int8=None,
+        ml=True,
+    ),
+}  # fmt: skip
+
+
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def feeds(proto: onnx.ModelProto, seed: int, count: int, high: int = 2, free: int = 8) -> Iterator[Feed]:
+    """Inputs drawn anew, the free sizes all `free` but the first axis, which is 2."""
+    rng = np.random.default_rng(seed)
+    weights = {w.name for w in proto.graph.initializer}
+    for _ in range(count):
+        feed = {}
+        for info in proto.graph.input:
+            if info.name in weights:
+                continue
+            kind = info.type.tensor_type
+            dims = kind.shape.dim
+            shape = [d.dim_value if d.HasField("dim_value") else free if i else 2 for i, d in enumerate(dims)]
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            if dtype.kind == "f":
+                feed[info.name] = np.asarray(rng.standard_normal(shape), dtype)
+            else:
+                feed[info.name] = np.asarray(rng.integers(0, 2 if dtype.kind == "b" else high, shape), dtype)
+        yield feed
+
+
+def calibration(proto: onnx.ModelProto, high: int = 2) -> data.Dataset:
+    import onnx_ir
+
+    weights = {w.name for w in proto.graph.initializer}
+    inputs = [v for v in onnx_ir.from_proto(proto).graph.inputs if v.name not in weights]
+    return data.Dataset.of(list(feeds(proto, 1, 8, high)), inputs)
+
+
+@pytest.fixture
+def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Nothing may be printed, by Python or by an engine's C++."""
+    yield
+    printed = capfd.readouterr()
+    assert printed.out == printed.err == ""
+
+
+def decibels(expected: list[np.ndarray], got: list[np.ndarray]) -> float:
+    numbers = [(a.astype(np.float64), b) for a, b in zip(expected, got, strict=True) if a.dtype.kind == "f"]
+    return data.sqnr_db([a for a, _ in numbers], [b.astype(np.float64) for _, b in numbers])
+
+
+def same_interface(bundle: Path, proto: onnx.ModelProto) -> None:
+    """Names, types and ranks are the original's, in its order, and golden answers pass."""
+    original = session(proto.SerializeToString())
+    with rt.load(bundle) as model:
+        for ours, theirs in ((model.inputs, original.get_inputs()), (model.outputs, original.get_outputs())):
+            assert [t["name"] for t in ours] == [t.name for t in theirs]
+            for a, b in zip(ours, theirs, strict=True):
+                assert a["dtype"] == {"float": "float32"}.get(b.type[7:-1], b.type[7:-1])
+                assert len(a["shape"]) == len(b.shape)
+                assert all(x == y for x, y in zip(a["shape"], b.shape, strict=True) if isinstance(y, int))
+    assert {p["result"] for p in selftest.bundle(bundle)["payloads"]} <= {"passed", "loaded"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_in_float_it_answers_as_onnxruntime_does(name: str, tmp_path: Path, quiet: None) -> None:
+    foreign = MODELS[name]
+    proto = foreign.proto()
+    made = compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge", check_passes=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.edge"]
+    assert made.manifest["golden"]["kind"] == ("synthetic" if proto.graph.input else "none")
+    same_interface(tmp_path / "m.edge", proto)
+    original = session(proto.SerializeToString())
+    with rt.load(tmp_path / "m.edge") as model:
+        for feed in feeds(proto, 7, 3, foreign.high):
+            expected, got = original.run(None, feed), list(model.run(feed).values())
+            for a, b in zip(expected, got, strict=True):
+                if a.dtype.kind == "f":
+                    np.testing.assert_allclose(a, b, atol=1e-4 * max(np.abs(a).max(initial=0), 1e-6), rtol=0)
+                else:
+                    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_int8_is_near_or_says_why_not(name: str, tmp_path: Path, quiet: None) -> None:
+    foreign = MODELS[name]
+    proto = foreign.proto()
+
+    def make(precision: str) -> Any:
+        calib = calibration(proto, foreign.high)
+        return compile(
+            proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge", calib=calib, precision=precision,
+        )  # fmt: skip
+
+    if foreign.int8 is None:
+        with pytest.raises(UnsupportedError) as refused:
+            make("int8")
+        assert refused.value.why and refused.value.fix and not list(tmp_path.iterdir())
+        assert {d.precision for d in make("auto").decisions} == {"float32"}
+        same_interface(tmp_path / "m.edge", proto)
+        return
+    make("int8")
+    same_interface(tmp_path / "m.edge", proto)
+    original = session(proto.SerializeToString())
+    expected, got = [], []
+    with rt.load(tmp_path / "m.edge") as model:
+        for feed in feeds(proto, 7, 4, foreign.high):
+            expected += original.run(None, feed)
+            got += list(model.run(feed).values())
+    assert decibels(expected, got) >= foreign.int8
+
+
+def test_golden_answers_of_a_model_that_came_quantized_are_held_as_int8_is(tmp_path: Path) -> None:
+    """At 60 dB every other CPU's rounding would have failed the device's self-test."""
+    for name, least in (("quantized already", 20.0), ("half precision inside", 40.0), ("mobile block", 60.0)):
+        made = compile(MODELS[name].proto().SerializeToString(), BOARDS, output=tmp_path / "m.edge")
+        assert {p["golden"]["min_sqnr_db"] for p in made.manifest["payloads"]} == {least}
+    with pytest.raises(UnsupportedError, match="quantized") as refused:
+        proto = MODELS["quantized already"].proto()
+        compile(
+            proto.SerializeToString(), BOARDS, output=tmp_path / "n.edge", calib=calibration(proto), precision="int8"
+        )
+    assert "quantized already" in refused.value.why
+
+
+def test_an_input_of_unknown_rank_is_asked_for(tmp_path: Path) -> None:
+    proto = Foreign(f"g ({X}) => (float[1,4,8,8] y) {{ y = Conv <{PAD}> (x, w) }}", {"w": (4, 3, 3, 3)}).proto()
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(BadInputError, match="dimensions its input 'x'") as refused:
+        compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge")
+    assert "--shape" in refused.value.fix and not list(tmp_path.iterdir())
+    shapes = {"x": ["n", 3, 8, 8]}
+    made = compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge", shapes=shapes)
+    assert made.manifest["inputs"][0]["shape"] == ["n", 3, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("batch", "said", "true"), [("n", [1, 4], ["n", 4]), (3, [1, 4], [3, 4]), (3, [3, 4, 1], [3, 4])]
+)
+def test_what_the_file_says_of_an_output_is_not_believed_against_its_nodes(
+    batch: int | str, said: list[int], true: list[int | str], tmp_path: Path
+) -> None:
+    """A batch freed or fixed at the inputs alone left the manifest with a shape that no run gives."""
+    text = f"g (float[{batch},8] x) => (float{said} y) {{ m = MatMul(x, w)  y = Relu(m) }}"
+    made = compile(Foreign(text, {"w": (8, 4)}).proto().SerializeToString(), BOARDS, output=tmp_path / "m.edge")
+    assert made.manifest["outputs"][0]["shape"] == true
+    assert any("output 'y'" in note for note in made.report["source"]["notes"])
+
+
+@pytest.mark.parametrize("weights", ["float64", "custom"])
+def test_what_onnxruntime_cannot_run_is_refused_in_three_lines(weights: str, tmp_path: Path, quiet: None) -> None:
+    if weights == "float64":  # it has no such convolution
+        text = f"g (double[1,3,8,8] x) => (double[1,4,8,8] y) {{ y = Conv <{PAD}> (x, w) }}"
+        foreign = Foreign(text, {"w": np.ones((4, 3, 3, 3))})
+    else:
+        foreign = Foreign("g (float[2] x) => (float[2] y) { y = Sin(x) }")
+    proto = foreign.proto()
+    if weights == "custom":
+        proto.graph.node[0].domain = "my.own"
+    with pytest.raises((UnsupportedError, BadInputError)) as refused:
+        compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge")
+    assert refused.value.why and refused.value.fix and len(str(refused.value).splitlines()) == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_maps_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    """scikit-learn's converter ends classifiers with ZipMap unless told otherwise."""
+    proto = Foreign("g (float[1,2] x) => (float[1,2] y) { y = Relu(x) }").proto()
+    proto.graph.output[0].type.ParseFromString(
+        onnx.helper.make_sequence_type_proto(
+            onnx.TypeProto(map_type=onnx.TypeProto.Map(key_type=7))
+        ).SerializeToString()
+    )
+    with pytest.raises(BadInputError, match="is a map") as refused:
+        compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge")
+    assert "zipmap" in refused.value.fix
+
+
+def test_a_cache_may_be_empty_at_first(tmp_path: Path, quiet: None) -> None:
+    text = """g (float[1,1,8] x, float[1,p,8] past) => (float[1,8] y, float[1,q,8] present) {
+        k = MatMul(x, w)  present = Concat <axis = 1> (past, k)
+        y = ReduceMean <axes = [1], keepdims = 0> (present) }"""
+    proto = Foreign(text, {"w": (8, 8)}).proto()
+    rng = np.random.default_rng(0)
+    inputs = [
+        data.InputSpec("x", np.dtype(np.float32), (1, 1, 8)),
+        data.InputSpec("past", np.dtype(np.float32), (1, "p", 8)),
+    ]
+    fed = [{"x": rng.standard_normal((1, 1, 8)).astype("f"), "past": np.zeros((1, i, 8), "f")} for i in (0, 1, 2, 0, 3)]
+    calib = data.Dataset.of(fed, inputs)
+    compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge", calib=calib, precision="int8")
+    same_interface(tmp_path / "m.edge", proto)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_weights_that_are_no_numbers_stay_as_they_are(value: float, tmp_path: Path, quiet: None) -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    weight[0, 0, 0, 0] = value
+    proto = Foreign(f"g ({X}) => (float[1,4,8,8] y) {{ y = Conv <{PAD}> (x, w) }}", {"w": weight}).proto()
+    made = compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge", calib=calibration(proto))
+    assert {d.precision for d in made.decisions} == {"float32"}
+    same_interface(tmp_path / "m.edge", proto)
+
+
+@pytest.mark.parametrize(
+    "name", ["input:0", "a/b", " space ", "émoji 😀", "n" * 300, "quo\"te's", "back\\slash", "{brace}", "%s",
+             "new\nline", "..", "__proto__", "0", "日本語"],
+)  # fmt: skip
+def test_any_name_is_kept(name: str, tmp_path: Path, quiet: None) -> None:
+    proto = Foreign(
+        f"g ({X}) => (float[1,4,8,8] y) {{ c = Conv <{PAD}> (x, w)  y = Relu(c) }}", {"w": (4, 3, 3, 3)}
+    ).proto()
+    new = {old: name + "!" * i for i, old in enumerate(("x", "y", "c", "w"))}
+    for node in proto.graph.node:
+        node.name = name + node.op_type
+        node.input[:], node.output[:] = [new[v] for v in node.input], [new[v] for v in node.output]
+    for thing in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        thing.name = new[thing.name]
+    onnx.helper.set_model_props(proto, {name: name})
+    onnx.save(proto, tmp_path / "model.onnx")
+    compile(tmp_path / "model.onnx", BOARDS, output=tmp_path / "m.edge", calib=calibration(proto), precision="int8")
+    same_interface(tmp_path / "m.edge", proto)
