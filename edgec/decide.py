@@ -56,12 +56,14 @@ def decide(
     max_drop: str | None,
     accuracies: Mapping[str, Accuracy | None],
     time_ratio: float | None,
+    size_ratio: float | None = None,
     note: str = "",
 ) -> Decision:
     """Pick `board`'s precision among those built.
 
     `accuracies`: precision -> accuracy, of those built. `time_ratio`: int8 time over float time, measured on this very
-    board, or None where it can't be measured here. `note`: why int8 could not be built, if it could not.
+    board, or None where it can't be measured here. `size_ratio`: int8's bytes over float32's. `note`: why int8 could
+    not be built, if it could not.
     Raises BudgetError where int8 was asked for by name with a budget that it does not keep.
     """
     if "int8" not in accuracies:
@@ -84,6 +86,9 @@ def decide(
         return Decision(board, "float32", f"int8 left out: {words}")
     if time_ratio is not None and time_ratio > NOT_SLOWER:
         return Decision(board, "float32", f"int8 left out: {time_ratio:.2f} × float32's time on this machine; {words}")
+    if time_ratio is None and size_ratio is not None and size_ratio >= 1:
+        why = f"its file is {size_ratio:.2f} × float32's, and speed there can't be measured"
+        return Decision(board, "float32", f"int8 left out: {why}; {words}")
     speed = f"{1 / time_ratio:.2f} × as fast as float32 on this machine" if time_ratio else "speed there not measured"
     return Decision(board, "int8", f"{words}; {speed}")
 

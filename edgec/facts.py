@@ -92,7 +92,8 @@ def report(
         "operators": {"before": fused.before, "after": fused.after},
         "passes": passes(fused.applied),
         "outputs_compared_on": fused.checked,
-        "quantization": quantized.report if quantized else None,
+        # Only where it ships: a recipe replays what was decided, not what was tried.
+        "quantization": quantized.report if quantized and any(d.precision == "int8" for d in decisions) else None,
         "accuracy": dict(accuracy),
         "decisions": [d.as_dict() for d in decisions],
     }  # fmt: skip

@@ -49,3 +49,11 @@ def test_int8_by_name_without_a_budget_states_the_value() -> None:
     made = decide("b", precision="int8", max_drop=None, accuracies=of(0.5), time_ratio=None)
     assert made.precision == "int8"
     assert "without a budget; top1 0.5 against 0.9" in made.why
+
+
+def test_int8_that_is_neither_measured_nor_smaller_is_left_out() -> None:
+    """Scales and zero points outweigh the weights of a tiny model, and its calls cost more."""
+    asked = {"precision": "auto", "max_drop": None, "accuracies": of(0.9)}
+    assert decide("b", **asked, time_ratio=None, size_ratio=1.7).precision == "float32"
+    assert decide("b", **asked, time_ratio=None, size_ratio=0.4).precision == "int8"
+    assert decide("b", **asked, time_ratio=0.5, size_ratio=1.7).precision == "int8"  # faster all the same

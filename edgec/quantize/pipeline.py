@@ -156,6 +156,9 @@ def quantize_with_data(
             "leave the scheme out",
             code="E214",
         )
+    from edgec_targets.emitters.onnxruntime import opset
+
+    model = opset.lower(model, opset.candidates(model)[0])  # ONNX Runtime has no Q/DQ of the newest opsets
     given, model = model, model if effort == "plain" else engine.equivalent(model)
     assignment = assign(model, scheme=scheme, exclude=exclude)
     needed = ranges_needed(model, assignment, placement=placement)

@@ -100,6 +100,12 @@ def measure(
     return measured
 
 
+def _size_ratio(several: Sequence[Candidate]) -> float | None:
+    """int8's bytes over float32's; None where there are not both."""
+    sizes = {c.name: sum(len(content) for _, content in c.built.files.values()) for c in several}
+    return sizes["int8"] / sizes["float32"] if sizes.keys() >= {"int8", "float32"} else None
+
+
 def choose(
     candidates: Mapping[str, Sequence[Candidate]],
     measured: Measured,
@@ -121,6 +127,7 @@ def choose(
             max_drop=request.max_drop,
             accuracies=accuracies,
             time_ratio=measured.time_ratio.get(kind.board.name),
+            size_ratio=_size_ratio(several),
             note=note,
         )
         chosen = next(c for c in several if c.name == decision.precision)

@@ -19,6 +19,9 @@ from edgec.request import Request
 
 Feed = Mapping[str, NDArray[Any]]
 SAMPLES = 8  # real inputs kept at hand, of which golden vectors are chosen
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 LARGER = (64, 224)  # made-up free sizes to try after 1: what networks on images are built for
 CHECKED = 2  # inputs on which the outputs are compared after the passes
 
@@ -75,6 +78,8 @@ def gather(
     dataset = data.load_calibration(calib, graph_inputs) if isinstance(calib, str) else calib
     evaluation = data.load_evaluation(evaluate) if isinstance(evaluate, str) else evaluate
     samples = tuple(islice(iter(dataset), SAMPLES)) if dataset is not None else ()
+    if any(node.op_type in RANDOM for node in imported.model.graph.all_nodes()):
+        return Inputs(dataset, evaluation, samples, (), "none")  # no two runs answer the same: nothing to compare
     if request.golden == "none":
         return Inputs(dataset, evaluation, samples, samples[:CHECKED], "none")
     if samples and request.golden != "synthetic":

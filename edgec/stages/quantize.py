@@ -15,7 +15,6 @@ from edgec.progress import Progress
 from edgec.quantize import portable
 from edgec.request import Request
 from edgec.stages.inputs import Inputs
-from edgec_targets.emitters.onnxruntime import opset
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class Quantized:
 
 def run(model: ir.Model, inputs: Inputs, request: Request, progress: Progress) -> Quantized:
     """Quantize a copy of `model`. Raises UnsupportedError where int8 was asked for by name and nothing can be int8."""
-    model = opset.lower(model, opset.candidates(model)[0])  # ONNX Runtime has no Q/DQ of the newest opsets
     calibration = inputs.calibration
     assert calibration is not None, "gather() refuses int8 without data"
     boards = [edgec_targets.board(name) for name in request.boards]

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir
 import onnxruntime
 import pytest
 
 import edgec_runtime as rt
-from edgec import data
+import edgec_runtime.bundle
+from edgec import data, frontends, quantize
+from edgec.bundle.recipe import Recipe
 from edgec.compiler import compile
 from edgec.errors import BadInputError, UnsupportedError
 from edgec_runtime import selftest
@@ -266,8 +269,6 @@ def feeds(proto: onnx.ModelProto, seed: int, count: int, high: int = 2, free: in
 
 
 def calibration(proto: onnx.ModelProto, high: int = 2) -> data.Dataset:
-    import onnx_ir
-
     weights = {w.name for w in proto.graph.initializer}
     inputs = [v for v in onnx_ir.from_proto(proto).graph.inputs if v.name not in weights]
     return data.Dataset.of(list(feeds(proto, 1, 8, high)), inputs)
@@ -457,3 +458,35 @@ def test_any_name_is_kept(name: str, tmp_path: Path, quiet: None) -> None:
     onnx.save(proto, tmp_path / "model.onnx")
     compile(tmp_path / "model.onnx", BOARDS, output=tmp_path / "m.edge", calib=calibration(proto), precision="int8")
     same_interface(tmp_path / "m.edge", proto)
+
+
+def test_a_float_answer_to_auto_is_rebuilt_to_the_same_bytes(tmp_path: Path) -> None:
+    """The report told of an int8 that did not ship, which a recipe doesn't make again."""
+    proto = MODELS["audio in one dimension"].proto()
+    onnx.save(proto, tmp_path / "m.onnx")
+    made = compile(
+        tmp_path / "m.onnx", "host", output=tmp_path / "m.edge", calib=calibration(proto), max_drop="0.0000001pt"
+    )
+    assert [d.precision for d in made.decisions] == ["float32"]
+    with rt.bundle.open(tmp_path / "m.edge") as bundle:
+        recipe = Recipe.from_json(bytes(bundle.read("recipe.json")))
+    again = compile(
+        tmp_path / "m.onnx", "host", output=tmp_path / "again.edge", calib=calibration(proto), recipe=recipe
+    )  # fmt: skip
+    assert again.identity == made.identity
+
+
+def test_a_model_that_draws_at_random_has_no_golden_answers(tmp_path: Path) -> None:
+    proto = Foreign(
+        "g (float[2,8] x) => (float[2,4] y) { r = RandomNormalLike(x)  a = Add(x, r)  y = MatMul(a, w) }", {"w": (8, 4)}
+    ).proto()
+    made = compile(proto.SerializeToString(), BOARDS, output=tmp_path / "m.edge", calib=calibration(proto))
+    assert made.manifest["golden"]["kind"] == "none"
+    same_interface(tmp_path / "m.edge", proto)
+
+
+def test_the_newest_opset_is_quantized_at_one_that_engines_have() -> None:
+    proto = MODELS["very new"].proto()
+    made = quantize.quantize_with_data(frontends.load(proto.SerializeToString()).model, calibration(proto))
+    assert "QuantizeLinear" in {node.op_type for node in made.model.graph}
+    session(onnx_ir.to_proto(made.model).SerializeToString())
