@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := build/models
 
-.PHONY: setup models demo test emulator lint format bench node-suite wheels constraints clean
+.PHONY: setup models demo test emulator lint format bench bench-quantization node-suite wheels constraints clean
 
 # A folder that is no environment or has no pip is what an interrupted run left behind, so it is made anew. The build
 # backend comes first and pinned: with build isolation pip would fetch one with unpinned dependencies, twice.
@@ -53,6 +53,10 @@ format: setup
 # The figures, side by side with peers in one run; run it on a quiet machine. Writes benchmarks/results/*.json.
 bench: setup models
 	$(BIN)/python -m benchmarks.all
+
+# Quantization beside its peers, each in an environment of its own under build/peers.
+bench-quantization: setup
+	$(BIN)/python -m benchmarks.quantization
 
 # All 1,884 one-operator cases of the ONNX backend suite, through bundle and runtime, beside plain ONNX Runtime.
 node-suite: setup

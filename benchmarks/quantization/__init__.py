@@ -1,0 +1,1 @@
+"""Quantization side by side with peers: `python -m benchmarks.quantization`."""
