@@ -11,7 +11,7 @@ BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 
 def rows(figures: dict[str, dict[str, Any]]) -> str:
     lines = [
-        "| model | file | metric | agreement | dB, first output | KB | CPU s, MiB to make | float's CPU time over its |",
+        "| model | file | metric | agreement | dB | KB | CPU s, MiB made in | float's CPU time over its |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for case, made in figures.items():
