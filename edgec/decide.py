@@ -86,7 +86,7 @@ def decide(
         return Decision(board, "float32", f"int8 left out: {words}")
     if time_ratio is not None and time_ratio > NOT_SLOWER:
         return Decision(board, "float32", f"int8 left out: {time_ratio:.2f} × float32's time on this machine; {words}")
-    if time_ratio is None and size_ratio is not None and size_ratio >= 1:
+    if time_ratio is None and size_ratio is not None and size_ratio > 1:
         why = f"its file is {size_ratio:.2f} × float32's, and speed there can't be measured"
         return Decision(board, "float32", f"int8 left out: {why}; {words}")
     speed = f"{1 / time_ratio:.2f} × as fast as float32 on this machine" if time_ratio else "speed there not measured"
