@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ def read(path: str | Path) -> Arrays:
 
 
 def write(path: str | Path, arrays: Mapping[str, Any]) -> None:
-    """Write an .npz; on failure (a full disk) nothing is left and a BadInputError says so."""
-    with atomic.replacing(Path(path)) as (stream, _):
-        np.savez(stream, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+    """Write an .npz; on failure (a full disk) nothing is left and a BadInputError says so.
+
+    Text is stored as numpy's fixed-width strings, types that numpy lacks (bfloat16) as float32. Not `numpy.savez`: it
+    has arguments of its own, which an output called "file" would hit.
+    """
+    with atomic.replacing(Path(path)) as (stream, _), zipfile.ZipFile(stream, "w") as archive:
+        for name, value in arrays.items():
+            array = np.asarray(value)
+            if array.dtype.kind in "OV":
+                array = array.astype(np.str_ if array.dtype.kind == "O" else np.float32)
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

@@ -39,6 +39,8 @@ def command(out: Output, file: str, source: str, output: str | None, top: int, a
             flat = array.ravel()
             order = np.argsort(-flat.astype(np.float64), kind="stable")[:top]
             words = "  ".join(f"[{i}] {flat[i]:.4g}" for i in order)
+        elif array.dtype.kind in "OUb":
+            words = "  ".join(str(item) for item in array.ravel()[:top])
         rows.append([name, str(array.dtype), "×".join(map(str, array.shape)), words])
     out.table("", ["output", "dtype", "shape", f"largest {top} [index] value"], rows)
     out.line(f"payload {info['payload']}, first run {seconds * 1e3:.2f} ms")

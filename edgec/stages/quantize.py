@@ -61,7 +61,7 @@ def run(model: ir.Model, inputs: Inputs, request: Request, progress: Progress) -
     except UnsupportedError as e:
         if request.precision == "int8":
             raise
-        return Quantized(None, None, e.what)
+        return Quantized(None, None, f"{e.what}: {e.why}")
     report = made.report(model)
     if not any(portable.may_saturate(board.arch, board.isa) for board in boards):
         return Quantized(made.model, report)

@@ -19,11 +19,12 @@ import pytest
 
 import edgec_runtime as rt
 import edgec_runtime.bundle
-from edgec import data, frontends, quantize
+from edgec import arrays, data, frontends, quantize
 from edgec.bundle.recipe import Recipe
 from edgec.compiler import compile
 from edgec.errors import BadInputError, UnsupportedError
 from edgec_runtime import selftest
+from edgec_runtime.cli import source
 
 pytestmark = pytest.mark.filterwarnings("error")
 Feed = dict[str, np.ndarray]
@@ -490,3 +491,15 @@ def test_the_newest_opset_is_quantized_at_one_that_engines_have() -> None:
     made = quantize.quantize_with_data(frontends.load(proto.SerializeToString()).model, calibration(proto))
     assert "QuantizeLinear" in {node.op_type for node in made.model.graph}
     session(onnx_ir.to_proto(made.model).SerializeToString())
+
+
+def test_outputs_of_text_and_odd_names_can_be_written(tmp_path: Path) -> None:
+    """Text was pickled, which numpy refused; "file" is an argument of numpy's own function."""
+    text = np.array(["cat", "Wörld"], object)
+    given = {"file": np.ones(2, np.float32), "label": text, "a/b:0": np.zeros((), np.int64), "../up": np.ones(1)}
+    arrays.write(tmp_path / "host.npz", given)
+    source.write_npz(str(tmp_path / "device.npz"), given)
+    for written in ("host.npz", "device.npz"):
+        back = arrays.read(tmp_path / written)
+        assert back.keys() == given.keys() and back["label"].tolist() == text.tolist()
+        assert back["a/b:0"].shape == () and back["file"].dtype == np.float32

@@ -75,14 +75,22 @@ def read_npz(path: str) -> dict[str, Any]:
 
 
 def write_npz(path: str, arrays: dict[str, Any]) -> None:
-    """Write arrays to an .npz file, whole or not at all. Raises BadInputError where it can't be written."""
+    """Write arrays to an .npz file, whole or not at all. Raises BadInputError where it can't be written.
+
+    Text becomes fixed-width strings, types that numpy lacks float32. `numpy.savez` itself has an argument "file".
+    """
     import os
+    import zipfile
 
     np = numpy()
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "xb") as file:
-            np.savez(file, **arrays)
+        with open(temporary, "xb") as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                if array.dtype.kind in "OV":
+                    array = array.astype(str if array.dtype.kind == "O" else "float32")
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
         os.replace(temporary, path)
     except Exception as error:
         if os.path.exists(temporary):
