@@ -141,7 +141,7 @@ def _replace(model: ir.Model, graph: ir.Graph, root: ir.Node, delta: Any, taken:
     for value in delta.new_initializers:
         value.name = taken.value(value.name or f"{root.name}/constant")
         model.graph.register_initializer(value)
-    heirs = list(matched)
+    heirs = _leaving(matched, root)
     for node in new_nodes:
         heir = next((m for m in heirs if m.op_type == node.op_type), None) or next(
             (m for m in heirs if m is root), None
@@ -160,6 +160,20 @@ def _replace(model: ir.Model, graph: ir.Graph, root: ir.Node, delta: Any, taken:
     for node in sorted(matched, key=lambda n: n is not root):  # the root first: it holds on to the others
         if not any(v.uses() or v.is_graph_output() for v in node.outputs):
             graph.remove(node, safe=True)
+
+
+def _leaving(matched: Sequence[ir.Node], root: ir.Node) -> list[ir.Node]:
+    """The matched nodes that go: the root, and those whose results nothing that stays reads. Others keep their names."""
+    going = {root}
+    while more := [
+        m
+        for m in matched
+        if m not in going
+        and not any(v.is_graph_output() for v in m.outputs)
+        and all(consumer in going for v in m.outputs for consumer in v.consumers())
+    ]:
+        going.update(more)
+    return [m for m in matched if m in going]
 
 
 def rules_of(*classes: type[Rule], commute: bool = False) -> list[RewriteRule]:

@@ -117,7 +117,7 @@ def _reduce_to_channels(copy: ir.Model, value: ir.Value, axis: int, rank: int) -
         flat.outputs[0].name, flat.outputs[0].dtype = f"{value.name}/rows", ir.DataType.FLOAT
         copy.graph.append(flat)
         value, axes = flat.outputs[0], [0]
-    constant = ir.Value(name=f"{value.name}/axes", const_value=ir.Tensor(np.array(axes, np.int64)))
+    constant = ir.Value(name=f"{value.name}/mean over", const_value=ir.Tensor(np.array(axes, np.int64)))
     opset = copy.graph.opset_imports.get("", 0)
     if opset >= 18:
         constant.type, constant.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([len(axes)])
@@ -126,7 +126,7 @@ def _reduce_to_channels(copy: ir.Model, value: ir.Value, axis: int, rank: int) -
     else:
         attributes = [ir.AttrInt64("keepdims", 0), ir.AttrInt64s("axes", axes)]
         node = ir.Node("", "ReduceMean", [value], attributes)
-    node.outputs[0].name, node.outputs[0].dtype = f"{value.name}/mean", ir.DataType.FLOAT
+    node.outputs[0].name, node.outputs[0].dtype = f"{value.name}/mean of channels", ir.DataType.FLOAT
     copy.graph.append(node)
     return node.outputs[0]
 

@@ -160,12 +160,16 @@ def _with_reductions(model: ir.Model, names: list[str]) -> ir.Model:
     copy = expose(model, names)
     exposed = list(copy.graph.outputs)
     copy.graph.outputs.clear()
+    taken = {v.name for node in copy.graph for v in node.outputs} | set(copy.graph.initializers)
+    tail = ""
+    while any(f"{name}/{kind}{tail}" in taken for name in names for kind in ("min", "max")):
+        tail += "_"  # the passes call the bounds of a Clip so
     for value in exposed:
         kinds = ["max"] if layers.known_minimum(value) is not None else ["min", "max"]
         for kind in kinds:
             # Flatten to (1, n) first? Not needed: without axes the operator reduces over all of them, from opset 13 on.
             node = ir.Node("", f"Reduce{kind.capitalize()}", [value], [ir.AttrInt64("keepdims", 0)])
-            node.outputs[0].name = f"{value.name}/{kind}"
+            node.outputs[0].name = f"{value.name}/{kind}{tail}"
             node.outputs[0].dtype = ir.DataType.FLOAT
             node.outputs[0].shape = ir.Shape([])
             copy.graph.append(node)

@@ -171,6 +171,17 @@ MODELS = {
             m = MatMul(x, w)  z = Where(mask, m, zero)  y = ReduceMax <axes = [1], keepdims = 0> (z) }""",
         {"w": (8, 8), "zero": np.float32(0)},
     ),
+    "bounds whose inner result is read elsewhere too": Foreign(  # the merged Clip took the name of one that stayed
+        f"""g ({X}) => (float[1,4,8,8] y, float[1,4,8,8] z) {{
+            a = Conv <{PAD}> (x, w0)  c = Clip(a, , hi)  r = Relu(c)  y = Conv <{PAD}> (r, w1)  s = Relu(a)
+            d = Clip(s, , hi)  e = Conv <{PAD}> (d, w1)  z = Add(e, c) }}""",  # and its bound the name that calibration wanted
+        {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3), "hi": np.float32(0.5)},
+    ),
+    "products in a row": Foreign(  # one's result and the next one's rows had the same name
+        """g (float[1,5,8] x) => (float[1,5,4] y) {
+            a0 = MatMul(x, w0)  a = Add(a0, b0)  c0 = MatMul(a, w1)  c = Add(b1, c0)  y = MatMul(c, w2) }""",
+        {"w0": (8, 16), "b0": (16,), "w1": (16, 8), "b1": (8,), "w2": (8, 4)},
+    ),
     "control flow": Foreign(
         f"""g ({X}) => (float[1,4,8,8] y) {{
             a = Conv <{PAD}> (x, w0)  m = ReduceMean <keepdims = 0> (x)  c = Greater(m, zero)

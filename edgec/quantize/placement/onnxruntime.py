@@ -64,8 +64,9 @@ def _matmul_add_to_gemm(model: ir.Model, assignment: Assignment) -> None:
         elif len(x.shape) > 2 and all(isinstance(d, int) for d in x.shape):
             dims = [int(d) for d in x.shape]  # type: ignore[arg-type]
             if x not in matrices:
-                assignment[f"{x.name}_matrix"] = assignment[name]
-                flat = _reshape(graph, x, [-1, dims[-1]], f"{x.name}_matrix")
+                rows = f"{x.name}_rows"  # not "_matrix": x may be the result of such a product itself
+                assignment[rows] = assignment[name]
+                flat = _reshape(graph, x, [-1, dims[-1]], rows)
                 graph.insert_before(node, flat)
                 matrices[x] = flat.outputs[0]
             gemm = ir.Node("", "Gemm", [matrices[x], weight, bias], name=name)
