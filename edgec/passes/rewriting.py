@@ -163,7 +163,7 @@ def _replace(model: ir.Model, graph: ir.Graph, root: ir.Node, delta: Any, taken:
 
 
 def _leaving(matched: Sequence[ir.Node], root: ir.Node) -> list[ir.Node]:
-    """The matched nodes that go: the root, and those whose results nothing that stays reads. Others keep their names."""
+    """The matched nodes that go: the root, and those whose results nothing that stays reads. Others keep their name."""
     going = {root}
     while more := [
         m

@@ -171,10 +171,11 @@ MODELS = {
             m = MatMul(x, w)  z = Where(mask, m, zero)  y = ReduceMax <axes = [1], keepdims = 0> (z) }""",
         {"w": (8, 8), "zero": np.float32(0)},
     ),
-    "bounds whose inner result is read elsewhere too": Foreign(  # the merged Clip took the name of one that stayed
+    "bounds whose inner result is read elsewhere too": Foreign(  # the merged Clip took the name of one
+        # that stayed, and its bound the name that calibration wanted
         f"""g ({X}) => (float[1,4,8,8] y, float[1,4,8,8] z) {{
             a = Conv <{PAD}> (x, w0)  c = Clip(a, , hi)  r = Relu(c)  y = Conv <{PAD}> (r, w1)  s = Relu(a)
-            d = Clip(s, , hi)  e = Conv <{PAD}> (d, w1)  z = Add(e, c) }}""",  # and its bound the name that calibration wanted
+            d = Clip(s, , hi)  e = Conv <{PAD}> (d, w1)  z = Add(e, c) }}""",
         {"w0": (4, 3, 3, 3), "w1": (4, 4, 3, 3), "hi": np.float32(0.5)},
     ),
     "products in a row": Foreign(  # one's result and the next one's rows had the same name
@@ -472,13 +473,12 @@ def test_any_name_is_kept(name: str, tmp_path: Path, quiet: None) -> None:
     same_interface(tmp_path / "m.edge", proto)
 
 
-def test_a_float_answer_to_auto_is_rebuilt_to_the_same_bytes(tmp_path: Path) -> None:
+def test_a_float_answer_to_auto_is_rebuilt_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report told of an int8 that did not ship, which a recipe doesn't make again."""
+    monkeypatch.setattr("edgec.stages.choose.time_ratio", lambda *_: 2.0)  # int8 found slower
     proto = MODELS["audio in one dimension"].proto()
     onnx.save(proto, tmp_path / "m.onnx")
-    made = compile(
-        tmp_path / "m.onnx", "host", output=tmp_path / "m.edge", calib=calibration(proto), max_drop="0.0000001pt"
-    )
+    made = compile(tmp_path / "m.onnx", "host", output=tmp_path / "m.edge", calib=calibration(proto))
     assert [d.precision for d in made.decisions] == ["float32"]
     with rt.bundle.open(tmp_path / "m.edge") as bundle:
         recipe = Recipe.from_json(bytes(bundle.read("recipe.json")))
