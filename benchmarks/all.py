@@ -11,6 +11,8 @@ STEPS = (
     ["-m", "benchmarks.cold_start"],
     ["-m", "benchmarks.bundles"],
     ["benchmarks/quantize_plain.py"],
+    ["benchmarks/quantize_corrections.py"],
+    ["-m", "benchmarks.int8_speed"],
     ["benchmarks/cold_start_format.py"],
     ["benchmarks/node_suite.py", "--engine", "onnxruntime", "--engine", "bundle"],
 )
