@@ -6,7 +6,8 @@ Shared by the rooms; imports numpy alone. See docs/quantization.md for what DATA
 from edgec.data.budget import Budget
 from edgec.data.dataset import Dataset, InputSpec
 from edgec.data.evaluation import Evaluation, Run
-from edgec.data.metrics import Score, agreement, cosine, sqnr_db
+from edgec.data.likeness import agreement, closeness, direction, likeness, suited
+from edgec.data.metrics import Score, cosine, sqnr_db
 from edgec.data.sources import load_calibration, load_evaluation
 
 __all__ = [
@@ -17,8 +18,12 @@ __all__ = [
     "Run",
     "Score",
     "agreement",
+    "closeness",
     "cosine",
+    "direction",
+    "likeness",
     "load_calibration",
     "load_evaluation",
     "sqnr_db",
+    "suited",
 ]

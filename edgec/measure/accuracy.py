@@ -1,7 +1,7 @@
 """How good a payload is: run by the device's own engine adapter on the artifact's own bytes.
 
-With evaluation data the user's metric decides; without, agreement with the float model (closeness to it where the
-output is an image or a feature map) and output SQNR on the calibration inputs. The float value is measured on the
+With evaluation data the user's metric decides; without, likeness to the float model by the measures that fit its
+outputs (`edgec.data.likeness`) and output SQNR on the calibration inputs. The float value is measured on the
 model as the user gave it, before any pass.
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgec.data import Evaluation, Score, agreement, sqnr_db
-from edgec.data.metrics import closeness, decides, reported_db
+from edgec.data import Evaluation, Score, likeness, sqnr_db
+from edgec.data.metrics import reported_db
 
 Feed = Mapping[str, NDArray[Any]]
 Run = Callable[[Feed], list[NDArray[Any]]]
@@ -90,7 +90,7 @@ class Yardstick:
             score = self.evaluation.score(run)
             return Accuracy(score.metric, score.value, self._score.value, score.n, sqnr)
         if outputs:
-            score = (agreement if decides(expected[0]) else closeness)(expected, outputs)
+            score = likeness(expected, outputs)
             return Accuracy(score.metric, round(score.value, 6), 1.0, score.n, sqnr)
         return None
 
