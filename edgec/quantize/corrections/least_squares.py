@@ -19,6 +19,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgec.quantize.corrections.factor import inverse_factor
+
+# Rows of a large matrix that are worked on at once, so that no second one of its size is needed.
+_ROWS = 256
+
 
 @dataclass
 class Moments:
@@ -34,6 +39,7 @@ class Moments:
         yx: (groups, m, d).
         yy: (groups, m) sums of squares.
         origin: what was taken off x and y, (groups, d) and (groups, m); zero before the first positions.
+        settled: whether xx, yx and yy are less the means already; no more positions can be taken then.
     """
 
     count: int
@@ -44,6 +50,7 @@ class Moments:
     yx: np.ndarray
     yy: np.ndarray
     origin: tuple[np.ndarray, np.ndarray]
+    settled: bool = False
 
     @classmethod
     def empty(cls, groups: int, features: int, channels: int, *, centre: bool = True) -> Moments:
@@ -53,7 +60,13 @@ class Moments:
         return cls(0, centre, zeros[0], zeros[1], zeros[2], zeros[3], np.zeros((groups, channels)), origin)
 
     def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Take positions: x (groups, n, d), y (n, groups · m), float32."""
+        """Take positions: x (groups, n, d), y (n, groups · m), float32.
+
+        Raises:
+            ValueError: after `centred`.
+        """
+        if self.settled:
+            raise ValueError("the sums are settled: take all positions before asking for covariances")
         groups = len(x)
         y = np.ascontiguousarray(y.reshape(len(y), groups, -1).transpose(1, 0, 2))
         if self.centre and self.count == 0 and x.shape[1]:
@@ -70,14 +83,18 @@ class Moments:
     def centred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Covariances (not divided by the count): xx (groups, d, d), yx (groups, m, d), yy (groups, m).
 
-        Without `centre` the second moments themselves.
+        Without `centre` the second moments themselves. Made in place, once: a second matrix of features² would be
+        the largest thing in memory.
         """
-        if not self.centre:
-            return self.xx, self.yx, self.yy
-        n = max(self.count, 1)
-        xx = self.xx - self.x[:, :, None] * self.x[:, None] / n
-        yx = self.yx - self.y[:, :, None] * self.x[:, None] / n
-        return xx, yx, self.yy - self.y**2 / n
+        if self.centre and not self.settled:
+            n = max(self.count, 1)
+            for total, left in ((self.xx, self.x), (self.yx, self.y)):
+                for first in range(0, left.shape[1], _ROWS):
+                    rows = slice(first, first + _ROWS)
+                    total[:, rows] -= left[:, rows, None] * (self.x[:, None] / n)
+            self.yy -= self.y**2 / n
+        self.settled = True
+        return self.xx, self.yx, self.yy
 
     def means(self) -> tuple[np.ndarray, np.ndarray]:
         """The means of x (groups, d) and y (groups, m)."""
@@ -100,9 +117,10 @@ def solve(moments: Moments, start: np.ndarray, ridge: float) -> np.ndarray:
         ridge: relative.
     """
     xx, yx, _ = moments.centred()
-    damped = _damped(xx, ridge)
     rest = yx - start @ xx
-    return start + np.linalg.solve(damped, rest.transpose(0, 2, 1)).transpose(0, 2, 1)
+    factor = inverse_factor(_damped(xx, ridge))
+    result: np.ndarray = start + (rest @ factor.transpose(0, 2, 1)) @ factor
+    return result
 
 
 def round_in_turn(
@@ -124,11 +142,9 @@ def round_in_turn(
         int64 (groups, m, d).
     """
     groups, _, d = weight.shape
-    damped = _damped(xx, damping)
-    order = np.argsort(-np.diagonal(damped, axis1=1, axis2=2), axis=1, kind="stable")
+    order = np.argsort(-_damped_diagonal(xx, damping), axis=1, kind="stable")
     rows = np.arange(groups)[:, None]
-    damped = damped[rows[:, :, None], order[:, :, None], order[:, None]]
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    upper = inverse_factor(_damped(xx[rows[:, :, None], order[:, :, None], order[:, None]], damping, copy=False))
     work = np.take_along_axis(weight / scale[:, :, None], order[:, None], 2)
     result = np.zeros(work.shape, np.int64)
     for first in range(0, d, block):
@@ -147,12 +163,17 @@ def round_in_turn(
     return back
 
 
-def _damped(xx: np.ndarray, ridge: float) -> np.ndarray:
+def _damped(xx: np.ndarray, ridge: float, *, copy: bool = True) -> np.ndarray:
     """H + λI; dead features (all zero) get 1, so that they neither move nor break the factorisation."""
+    diagonal = _damped_diagonal(xx, ridge)
+    result = xx.copy() if copy else xx
+    index = np.arange(xx.shape[1])
+    result[:, index, index] = diagonal
+    return result
+
+
+def _damped_diagonal(xx: np.ndarray, ridge: float) -> np.ndarray:
     diagonal = np.diagonal(xx, axis1=1, axis2=2)
     mean = diagonal.mean(1, keepdims=True)
-    extra = np.where(diagonal <= 1e-12 * mean, np.where(mean > 0, mean, 1.0), ridge * mean)
-    result = xx.copy()
-    index = np.arange(xx.shape[1])
-    result[:, index, index] += extra
+    result: np.ndarray = diagonal + np.where(diagonal <= 1e-12 * mean, np.where(mean > 0, mean, 1.0), ridge * mean)
     return result

@@ -53,6 +53,8 @@ def reconstruct(
     feeds = feeds[: affordable(model, copy, found, feeds[0])]
     for done, (layer, inputs, results) in enumerate(walk(model, copy, found, feeds), 1):
         _layer(copy, layer, inputs, results, ridge)
+        inputs.clear()  # else this layer's values lived on while the next one's are made
+        results.clear()
         if progress:
             progress(done, len(found))
     return copy
