@@ -99,7 +99,7 @@ class Quantized:
         return result
 
 
-def _nothing(model: ir.Model) -> UnsupportedError:
+def nothing_to_quantize(model: ir.Model) -> UnsupportedError:
     """Why no layer can be quantized."""
     what = "no layer of the model can be quantized"
     nodes = list(model.graph.all_nodes())
@@ -163,7 +163,7 @@ def quantize_with_data(
     assignment = assign(model, scheme=scheme, exclude=exclude)
     needed = ranges_needed(model, assignment, placement=placement)
     if not needed:
-        raise _nothing(model)
+        raise nothing_to_quantize(model)
     worth = worthwhile(model, assignment, engine, arch)
     assignment = worth.assignment
     needed = ranges_needed(model, assignment, placement=placement) if worth.dropped else needed
