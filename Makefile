@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := build/models
 
-.PHONY: setup models demo test emulator lint format bench bench-quantization node-suite wheels constraints clean
+.PHONY: setup models demo test test-arm emulator lint format bench bench-quantization node-suite wheels constraints clean
 
 # A folder that is no environment or has no pip is what an interrupted run left behind, so it is made anew. The build
 # backend comes first and pinned: with build isolation pip would fetch one with unpinned dependencies, twice.
@@ -35,6 +35,10 @@ test: setup models
 # It is found in the package lists that `apt-get update` has made.
 emulator: setup
 	$(BIN)/python -c 'from pathlib import Path; from edgec_toolchains import x86_emulation; print(x86_emulation.fetch(Path("build/qemu")))'
+
+# The emulated ARM cores: made under build/aarch64 at the first call (a minute, 80 MB to download, no root), then kept.
+test-arm: setup models
+	EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest tests/arm
 
 # Every tool runs, so that one failing call shows everything there is to mend.
 lint: setup

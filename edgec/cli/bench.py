@@ -1,4 +1,4 @@
-"""`edgec bench`: a bundle's payloads and the bare engine, in turn, in one run."""
+"""`edgec bench`: a bundle's payloads and the bare engine, in turn, in one run; or instructions on an emulated core."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from edgec.cli.common import Output, allow_unsigned_option, options, size
     "--threads", type=click.IntRange(min=1), default=None, help="Threads for every candidate [default: each one's own]."
 )
 @click.option("--rounds", type=click.IntRange(min=3), default=20, show_default=True)
+@click.option(
+    "--emulate",
+    metavar="CORE",
+    default=None,
+    help="Instructions on an emulated ARM core instead (cortex-a76); no time.",
+)
 @allow_unsigned_option
 @options
 def command(
@@ -24,12 +30,23 @@ def command(
     source: str | None,
     threads: int | None,
     rounds: int,
+    emulate: str | None,
     allow_unsigned: bool,
 ) -> None:
     """Measure bundles (or ONNX files) in turn, each in a process of its own.
 
     Ratios are to the first row, taken round by round: 0.50 × is twice as fast.
+
+    With --emulate CORE (cortex-a53, cortex-a72, cortex-a76, i8mm) each payload that such a core can take runs on it
+    under QEMU, one thread, and its instructions are counted: exact, saying which kernels ran, and no time.
     """
+    context = click.get_current_context()
+    for name in ("against", "threads", "rounds") if emulate is not None else ():
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} has no place beside --emulate, which counts one thread's instructions.")
+    if emulate is not None:
+        _emulate(out, files, emulate, source, allow_unsigned)
+        return
     from edgec.measure.bench import bench
 
     with out.progress("measuring", rounds + 5) as step:
@@ -60,4 +77,28 @@ def command(
         rows,
     )
     out.result(report.as_dict())
+    out.next(f"edgec inspect {files[0]}")
+
+
+def _emulate(out: Output, files: tuple[str, ...], core: str, source: str | None, allow_unsigned: bool) -> None:
+    from edgec.measure.emulated import emulated
+
+    with out.progress(f"running on an emulated {core}") as step:
+        model, found = emulated(files, core, source=source, allow_unsigned=allow_unsigned, progress=step)
+    rows = [
+        [
+            f.name,
+            f"{f.call.instructions / 1e6:.3f}" if f.call else "–",
+            f"{(f.call.loads + f.call.stores) / 1e6:.3f}" if f.call else "–",
+            f"{f.load.instructions / 1e6:.0f}" if f.load else "–",
+            f.kernels or f.refused,
+        ]
+        for f in found
+    ]
+    out.table(
+        f"{model.title}, emulated: millions of instructions, not time",
+        ["candidate", "a call", "loads, stores", "import and load", "kernels"],
+        rows,
+    )
+    out.result({"core": model.name, "candidates": [f.as_dict() for f in found]})
     out.next(f"edgec inspect {files[0]}")
