@@ -1,0 +1,98 @@
+"""The LiteRT emitter: one TFLite file, written by edgec itself, whose integers are the model's own, bit for bit."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from edgec_runtime.errors import UnsupportedError
+from edgec_targets.types import Board, Built, Problem
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+ENGINE_VERSION = ">=2.3,<3"
+"""Releases of ai-edge-litert: what it is proven with, and later ones of the same major version."""
+_HALF = "float16"
+_BASELINE = {"aarch64": ("asimd",)}
+
+
+def write(model: ir.Model, *, half: bool = False) -> bytes:
+    """The bytes of a TFLite file that computes what `model` (float, or with Q/DQ) computes.
+
+    Inputs and outputs keep their names, order, types and ONNX's layout; a symbolic first dimension becomes 1.
+    `half` stores float weights as float16. The same model gives the same bytes.
+
+    Raises:
+        UnsupportedError: E431, exit 4; names the nodes that TFLite can't express, and why.
+        MissingError: E1040, exit 10: ai-edge-litert isn't installed.
+    """
+    from edgec_targets.emitters.litert.write import convert
+
+    written = convert(model, half=half)
+    if written.data is None:
+        raise _unsupported(written.problems, "LiteRT")
+    return written.data
+
+
+class LiteRT:
+    """Implements `edgec_targets.types.Emitter`. Has no state."""
+
+    name = "litert"
+
+    @property
+    def version(self) -> str:
+        """The installed engine's version: what a payload is proven with. Empty where there is none."""
+        try:
+            return version("ai-edge-litert")
+        except PackageNotFoundError:
+            return ""
+
+    def emit(self, model: ir.Model, board: Board, *, precision: str) -> Built:
+        """Write `model` as TFLite; with precision "float16" its float weights are stored in half precision.
+
+        Raises UnsupportedError (E431, exit 4) that names the nodes, MissingError (E1040, exit 10) without the engine.
+        """
+        from edgec_targets.emitters.litert.prove import loads
+        from edgec_targets.memory import estimate
+        from edgec_targets.numbers import numbers
+
+        data = write(model, half=precision == _HALF)
+        problem = loads(data)
+        if problem is not None:
+            raise _unsupported([problem], f"board '{board.name}'")
+        return Built(
+            engine=self.name,
+            precision=precision,
+            files={"model": (f"model.{precision}.tflite", data)},
+            engine_version=ENGINE_VERSION,
+            opset=model.opset_imports.get("", 0),
+            options={} if board.threads is None else {"threads": board.threads},
+            isa=_BASELINE.get(board.arch, ()),
+            portable=True,
+            memory=estimate(model).total,
+            numbers="half" if precision == _HALF else numbers(model),
+        )
+
+    def problems(self, model: ir.Model, board: Board) -> list[Problem]:
+        """Every node that can't be written as TFLite; empty where the whole model can."""
+        from edgec_targets.emitters.litert.prove import loads
+        from edgec_targets.emitters.litert.write import convert
+
+        written = convert(model)
+        if written.data is None:
+            return written.problems
+        problem = loads(written.data)
+        return [] if problem is None else [problem]
+
+
+EMITTER = LiteRT()
+
+
+def _unsupported(problems: list[Problem], who: str) -> UnsupportedError:
+    first = problems[0]
+    where = f"node {first.node} ({first.operator})" if first.operator else first.node or "the model"
+    more = [f"{p.node} ({p.operator})" for p in problems[1:4]]
+    rest = len(problems) - 1 - len(more)
+    also = "" if not more else f"; also {', '.join(more)}" + (f" and {rest} more" if rest else "")
+    return UnsupportedError(f"{who} can't run {where} in TFLite's format{also}", first.why, first.fix, code="E431")

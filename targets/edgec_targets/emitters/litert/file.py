@@ -1,0 +1,271 @@
+"""A TFLite file in the making: tensors, operators and buffers of one subgraph, then its bytes."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgec_runtime.errors import UnsupportedError
+from edgec_targets.emitters.litert.schema import schema
+from edgec_targets.emitters.litert.versions import version
+
+_ALIGNMENT = 16
+"""Bytes. What schema.fbs asks of buffers (`force_align: 16`), so that kernels may read a mapped file in place."""
+_LIMIT = (1 << 31) - 1
+"""Bytes: flatbuffers' offsets are 32 bits, signed."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale · (integer − zero_point); one value a tensor, or one for each index of `axis`."""
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of the file: shape in the file's own order of axes, NumPy's name of the type.
+
+    `data` is what a constant holds.
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None = None
+    data: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operator of the file."""
+
+    code: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: str | None
+    fields: Mapping[str, Any]
+    variables: tuple[int, ...] = ()
+
+
+class File:
+    """Collects a subgraph. Equal constants are stored once; what no output needs is left out of the bytes."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Tensor] = []
+        self.operations: list[Operation] = []
+        self._names: dict[int, str] = {}
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
+        self._producers: dict[int, Operation] = {}
+        self._variables: set[int] = set()
+
+    def tensor(
+        self, shape: Iterable[int], dtype: str, quantization: Quantization | None = None, name: str = ""
+    ) -> Tensor:
+        """A new activation."""
+        return self._add(Tensor(len(self.tensors), tuple(int(d) for d in shape), dtype, quantization), name)
+
+    def variable(self, shape: Iterable[int]) -> Tensor:
+        """A float32 state tensor: zero when the interpreter is made, kept between calls."""
+        made = self.tensor(shape, "float32")
+        self._variables.add(made.index)
+        return made
+
+    def constant(self, array: np.ndarray, quantization: Quantization | None = None) -> Tensor:
+        """A constant; the same one for the same content."""
+        array = np.asarray(array, order="C")
+        key = (array.dtype.name, array.shape, quantization, array.tobytes())
+        if key not in self._constants:
+            made = Tensor(len(self.tensors), array.shape, array.dtype.name, quantization, array)
+            self._constants[key] = self._add(made, "")
+        return self._constants[key]
+
+    def name(self, tensor: Tensor, name: str) -> None:
+        """Give a tensor its name in the file."""
+        self._names[tensor.index] = name
+
+    def operate(
+        self,
+        code: str,
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[Tensor],
+        options: str | None = None,
+        variables: tuple[int, ...] = (),
+        **fields: Any,
+    ) -> None:
+        """Append an operator; `options` is the schema's options table, `fields` its values."""
+        made = Operation(code, tuple(inputs), tuple(outputs), options, fields, variables)
+        self.operations.append(made)
+        for tensor in outputs:
+            self._producers[tensor.index] = made
+
+    def producer(self, tensor: Tensor) -> Operation | None:
+        """The operator that makes `tensor`."""
+        return self._producers.get(tensor.index)
+
+    def _add(self, tensor: Tensor, name: str) -> Tensor:
+        self.tensors.append(tensor)
+        if name:
+            self._names[tensor.index] = name
+        return tensor
+
+    def needed(self, outputs: Sequence[Tensor]) -> list[Operation]:
+        """Operators that the outputs depend on, in order."""
+        wanted = {t.index for t in outputs}
+        kept = []
+        for operation in reversed(self.operations):
+            if any(t.index in wanted for t in operation.outputs):
+                kept.append(operation)
+                wanted |= {t.index for t in operation.inputs if t is not None}
+        return kept[::-1]
+
+    def finish(self, inputs: Sequence[tuple[str, Tensor]], outputs: Sequence[tuple[str, Tensor]]) -> bytes:
+        """The file's bytes, the same each time. `inputs` and `outputs` get these names, in this order.
+
+        Raises UnsupportedError (E430) where the format's 2 GiB don't hold the model.
+        """
+        s = schema()
+        operations = self.needed([t for _, t in outputs])
+        for name, tensor in (*inputs, *outputs):
+            self._names[tensor.index] = name
+        used = {t.index for _, t in (*inputs, *outputs)}
+        used |= {t.index for o in operations for t in (*o.inputs, *o.outputs) if t is not None}
+        tensors = [t for t in self.tensors if t.index in used]
+        if sum(t.data.nbytes for t in tensors if t.data is not None) > _LIMIT - (64 << 20):
+            raise UnsupportedError(
+                "the model is too large for a TFLite file",
+                "The format holds 2 GiB.",
+                "Use int8 or float16 weights, or the onnxruntime payload.",
+                code="E430",
+            )
+        numbers = {t.index: n for n, t in enumerate(tensors)}
+        model, graph = s.ModelT(), s.SubGraphT()
+        model.version, model.description = 3, "edgec"
+        model.buffers = [s.BufferT()]  # number 0 is empty by convention: "no data"
+        buffers: dict[bytes, int] = {}
+        graph.name, graph.tensors = "main", []
+        for tensor in tensors:
+            made = s.TensorT()
+            made.name = self._names.get(tensor.index, "")
+            made.shape, made.hasRank = np.array(tensor.shape, np.int32), True
+            made.type = getattr(s.TensorType, tensor.dtype.upper())
+            made.isVariable = tensor.index in self._variables
+            made.quantization = _quantization(s, tensor.quantization)
+            made.buffer = _buffer(s, model, buffers, tensor.data)
+            graph.tensors.append(made)
+        model.operatorCodes, graph.operators = _operators(s, operations, numbers)
+        graph.inputs = np.array([numbers[t.index] for _, t in inputs], np.int32)
+        graph.outputs = np.array([numbers[t.index] for _, t in outputs], np.int32)
+        model.subgraphs = [graph]
+        model.signatureDefs = [_signature(s, numbers, inputs, outputs)]
+        return _bytes(model)
+
+    def counts(self, outputs: Sequence[Tensor]) -> Counter[str]:
+        """How often each operator is in the file."""
+        return Counter(o.code for o in self.needed(outputs))
+
+
+def _operators(s: Any, operations: Sequence[Operation], numbers: Mapping[int, int]) -> tuple[list[Any], list[Any]]:
+    needs: dict[str, int] = {}
+    for o in operations:
+        given = [t for t in (*o.inputs, *o.outputs) if t is not None]
+        own = version(o.code, [t.dtype for t in given], [len(t.shape) for t in given])
+        needs[o.code] = max(needs.get(o.code, 1), own)
+    codes = []
+    for name, number in needs.items():
+        code = s.OperatorCodeT()
+        code.builtinCode, code.version = getattr(s.BuiltinOperator, name), number
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # PLACEHOLDER_FOR_GREATER_OP_CODES
+        codes.append(code)
+    order = list(needs)
+    made = []
+    for o in operations:
+        operator = s.OperatorT()
+        operator.opcodeIndex = order.index(o.code)
+        operator.inputs = np.array([-1 if t is None else numbers[t.index] for t in o.inputs], np.int32)
+        operator.outputs = np.array([numbers[t.index] for t in o.outputs], np.int32)
+        if o.variables:
+            operator.mutatingVariableInputs = [n in o.variables for n in range(len(o.inputs))]
+        if o.options is not None:
+            operator.builtinOptionsType = getattr(s.BuiltinOptions, o.options)
+            operator.builtinOptions = getattr(s, f"{o.options}T")()
+            for key, value in o.fields.items():
+                setattr(operator.builtinOptions, key, value)
+        made.append(operator)
+    return codes, made
+
+
+def _quantization(s: Any, given: Quantization | None) -> Any:
+    if given is None:
+        return None
+    made = s.QuantizationParametersT()
+    made.scale = np.array(given.scale, np.float32)
+    made.zeroPoint = np.array(given.zero_point, np.int64)
+    made.quantizedDimension = given.axis
+    return made
+
+
+def _buffer(s: Any, model: Any, known: dict[bytes, int], data: np.ndarray | None) -> int:
+    if data is None:
+        return 0
+    content = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+    if content not in known:
+        made = _aligned(s)()
+        made.data = np.frombuffer(content, np.uint8)
+        known[content] = len(model.buffers)
+        model.buffers.append(made)
+    return known[content]
+
+
+@functools.cache
+def _aligned(s: Any) -> type:
+    """BufferT whose data begin at a multiple of 16: flatc's Python code forgets the schema's `force_align`."""
+
+    class Aligned(s.BufferT):  # type: ignore[misc]
+        def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's own name
+            size = len(self.data)
+            builder.StartVector(1, size, _ALIGNMENT)
+            builder.head -= size
+            builder.Bytes[builder.head : builder.head + size] = self.data.tobytes()
+            data = builder.EndVector()
+            s.BufferStart(builder)
+            s.BufferAddData(builder, data)
+            return s.BufferEnd(builder)
+
+    return Aligned
+
+
+def _signature(
+    s: Any, numbers: Mapping[int, int], inputs: Sequence[tuple[str, Tensor]], outputs: Sequence[tuple[str, Tensor]]
+) -> Any:
+    def entry(name: str, tensor: Tensor) -> Any:
+        made = s.TensorMapT()
+        made.name, made.tensorIndex = name, numbers[tensor.index]
+        return made
+
+    made = s.SignatureDefT()
+    made.signatureKey, made.subgraphIndex = "serving_default", 0
+    made.inputs = [entry(*pair) for pair in inputs]
+    made.outputs = [entry(*pair) for pair in outputs]
+    return made
+
+
+def _bytes(model: Any) -> bytes:
+    flatbuffers = importlib.import_module("flatbuffers")  # without types
+    size = sum(b.data.nbytes for b in model.buffers if b.data is not None)
+    builder = flatbuffers.Builder(size + (1 << 20))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,110 @@
+"""What several families need: the fused activation's number, weights in the file's order, requantization."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgec_targets.emitters.litert.context import Context, as_int8
+from edgec_targets.emitters.litert.file import Quantization, Tensor
+from edgec_targets.emitters.litert.fusion import fused
+from edgec_targets.emitters.litert.registry import Refusal
+from edgec_targets.emitters.litert.schema import schema
+from edgec_targets.emitters.litert.values import array
+
+_WIDENED_FROM = 256
+"""Elements."""
+
+
+def activation(node: ir.Node) -> int:
+    """`fusedActivationFunction` of a node's options."""
+    return int(getattr(schema().ActivationFunctionType, fused(node)))
+
+
+def weight(ctx: Context, value: ir.Value | None, perm: tuple[int, ...]) -> Tensor | None:
+    """A constant weight with its axes permuted: float, integer, or integers that the engine widens to float at load.
+
+    None where it is computed.
+    """
+    data = array(value)
+    if data is not None and value is not None:
+        return constant(ctx, data, ctx.quantities.get(value), perm)
+    producer = value.producer() if value is not None else None
+    if producer is not None and producer.op_type == "DequantizeLinear":
+        source = producer.inputs[0]
+        data, found = array(source), ctx.quantities.get(source)  # type: ignore[arg-type]
+        if data is not None and found is not None:
+            return dequantized(ctx, data, found, perm)
+    return None
+
+
+def dequantized(ctx: Context, data: np.ndarray, found: Quantization, perm: tuple[int, ...]) -> Tensor:
+    """A quantized constant as float32: widened by the engine at load, so that the file stays small.
+
+    Not int32, which DEQUANTIZE doesn't take, nor what is small anyway.
+    """
+    if data.dtype != np.int32 and data.size >= _WIDENED_FROM:
+        return ctx.widened(constant(ctx, data, found, perm))
+    shape = [-1 if n == found.axis else 1 for n in range(data.ndim)] if len(found.scale) > 1 else [1] * data.ndim
+    scale, zero = np.array(found.scale, np.float32).reshape(shape), np.array(found.zero_point).reshape(shape)
+    real = (as_int8(data).astype(np.int64) - zero).astype(np.float32) * scale
+    return ctx.file.constant(real.transpose(perm))
+
+
+def constant(ctx: Context, data: np.ndarray, quantization: Quantization | None, perm: tuple[int, ...]) -> Tensor:
+    """A constant with its axes permuted, and the axis of its scales with them."""
+    if quantization is None:
+        return ctx.constant(data.transpose(perm))
+    axis = perm.index(quantization.axis) if len(quantization.scale) > 1 else 0
+    return ctx.file.constant(
+        as_int8(data).transpose(perm), Quantization(quantization.scale, quantization.zero_point, axis)
+    )
+
+
+def reshaped(tensor: Tensor, ctx: Context, dims: tuple[int, ...], axis: int | None = None) -> Tensor:
+    """A constant in another shape; `axis` is where its scales are then."""
+    assert tensor.data is not None
+    found = tensor.quantization
+    if found is not None and axis is not None and len(found.scale) > 1:
+        found = Quantization(found.scale, found.zero_point, axis)
+    return ctx.file.constant(tensor.data.reshape(dims), found)
+
+
+def bias(ctx: Context, value: ir.Value | None, channels: int, x: Tensor, w: Tensor) -> Tensor:
+    """A layer's bias, zeros where it has none. For integers: int32 of scale s_x · s_w, verbatim if it is so already."""
+    data = None if value is None else array(value)
+    if x.quantization is None or w.quantization is None or x.dtype != "int8":
+        if data is not None:
+            return ctx.file.constant(np.broadcast_to(data.astype(np.float32).reshape(-1), (channels,)))
+        widened = weight(ctx, value, (0,)) if value is not None else None
+        if value is not None and widened is None:
+            return ctx.get(value)
+        return widened or ctx.file.constant(np.zeros(channels, np.float32))
+    scale = np.float32(x.quantization.scale[0]) * np.array(w.quantization.scale, np.float32)
+    own = Quantization(tuple(float(s) for s in scale), (0,) * len(scale), 0)
+    if value is None:
+        return ctx.file.constant(np.zeros(channels, np.int32), own)
+    if data is None:
+        raise Refusal(f"Its bias ('{value.name}') is computed by the model, between integers.")
+    stated = ctx.quantities.get(value)
+    real = data.astype(np.float64).reshape(-1)
+    if stated is not None:
+        if np.allclose(np.broadcast_to(stated.scale, scale.shape), scale, rtol=1e-5, atol=0):
+            return ctx.file.constant(np.broadcast_to(data.reshape(-1), (channels,)).astype(np.int32), own)
+        real = real * np.asarray(stated.scale, np.float64)
+    whole = np.rint(np.broadcast_to(real, (channels,)) / scale.astype(np.float64))
+    limits = np.iinfo(np.int32)
+    return ctx.file.constant(np.clip(whole, limits.min, limits.max).astype(np.int32), own)
+
+
+def requantized(ctx: Context, tensor: Tensor, quantization: Quantization | None) -> Tensor:
+    """The same real numbers by another scale and zero point; the tensor itself where they are the same."""
+    if quantization is None or tensor.quantization == quantization:
+        return tensor
+    if tensor.data is not None and tensor.quantization is not None:
+        real = (tensor.data.astype(np.float32) - tensor.quantization.zero_point[0]) * np.float32(
+            tensor.quantization.scale[0]
+        )
+        whole = np.rint(real / np.float32(quantization.scale[0])) + quantization.zero_point[0]
+        return ctx.file.constant(np.clip(whole, -128, 127).astype(np.int8), quantization)
+    return ctx.op("QUANTIZE", [tensor], tensor.shape, "QuantizeOptions", dtype="int8", quantization=quantization)

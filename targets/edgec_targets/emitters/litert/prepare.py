@@ -1,0 +1,100 @@
+"""From any ONNX model to one that the writer takes: one graph, fixed shapes, what is constant computed.
+
+1. Models older than opset 13 are converted to it; functions are inlined.
+2. A first dimension of an input that is symbolic becomes 1; any other one is refused, naming the input.
+3. Shape arithmetic, constants and If with a constant condition are folded (onnxscript's folder); Q/DQ never.
+4. Shapes of all values are inferred anew: what the file said of them held for another batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx.version_converter
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from edgec_targets.types import Problem
+
+_KEPT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_MOST_BYTES = 32 << 20
+"""A folded constant may be this large: weights that a model transposes or casts before use."""
+_ROUNDS = 4
+_OLDEST = 13
+"""The opset whose Softmax, Squeeze and Reduce… the writers know; older models are converted."""
+
+
+def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
+    """A prepared copy of `model`, and what can't be made fixed."""
+    copy = model.clone()
+    if copy.opset_imports.get("", _OLDEST) < _OLDEST:
+        copy = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(copy), _OLDEST))
+    if copy.functions:
+        common.InlinePass()(copy)
+    problems = _fix_inputs(copy)
+    if problems:
+        return copy, problems
+    with _quiet(), np.errstate(all="ignore"):
+        for node in copy.graph:
+            for value in node.outputs:
+                value.shape = None
+        for _ in range(_ROUNDS):
+            if not _fold(copy):
+                break
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
+        common.IdentityEliminationPass()(copy)
+        common.RemoveUnusedNodesPass()(copy)
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(copy)
+    common.TopologicalSortPass()(copy)
+    return copy, []
+
+
+def _fix_inputs(model: ir.Model) -> list[Problem]:
+    problems = []
+    for value in model.graph.inputs:
+        dims = list(value.shape) if value.shape is not None else None
+        if dims is None or any(not isinstance(d, int) for d in dims[1:]):
+            what = "no shape" if dims is None else f"shape {value.shape}"
+            problems.append(
+                Problem(
+                    f"input '{value.name}'",
+                    "",
+                    f"It has {what}: a TFLite file's shapes are fixed.",
+                    f"Give its whole shape: --shape {value.name}=1,3,224,224 (your own numbers).",
+                )
+            )
+            continue
+        if dims and not isinstance(dims[0], int):
+            value.shape = ir.Shape([1, *dims[1:]])
+    return problems
+
+
+def _fold(model: ir.Model) -> bool:
+    from onnxscript.optimizer import fold_constants
+
+    def may(node: ir.Node) -> bool | None:
+        return False if node.op_type in _KEPT else None
+
+    result = fold_constants(
+        model,
+        onnx_shape_inference=True,
+        input_size_limit=_MOST_BYTES,
+        output_size_limit=_MOST_BYTES,
+        should_fold=may,
+    )
+    return bool(result.modified)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries log what they can't infer; what matters of it becomes a problem of ours."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)

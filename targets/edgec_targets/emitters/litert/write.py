@@ -1,0 +1,113 @@
+"""The order of the steps from an ONNX model to a TFLite file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from edgec_targets.emitters.litert import fusion, layout, ranks, units
+from edgec_targets.emitters.litert.context import Context
+from edgec_targets.emitters.litert.file import File, Tensor
+from edgec_targets.emitters.litert.prepare import prepare
+from edgec_targets.emitters.litert.registry import Refusal, find, identity
+from edgec_targets.emitters.litert.values import array, rank
+from edgec_targets.types import Problem
+
+
+@dataclass(frozen=True)
+class Written:
+    """A TFLite file and what is in it; no bytes where something could not be written."""
+
+    data: bytes | None
+    problems: list[Problem]
+    operators: Mapping[str, int] = field(default_factory=dict)
+    """How often each TFLite operator is in the file."""
+
+    @property
+    def transposes(self) -> int:
+        """Transpositions that the layouts left over."""
+        return self.operators.get("TRANSPOSE", 0)
+
+
+def convert(model: ir.Model, *, half: bool = False) -> Written:
+    """Write `model` (float, or with Q/DQ) as a TFLite file; `half` stores float weights as float16.
+
+    Deterministic. Problems list every node that can't be written, with the reason.
+    """
+    prepared, problems = prepare(model)
+    if problems:
+        return Written(None, problems)
+    ranks.align(prepared)
+    fusion.fuse(prepared)
+    quantities = units.fold(prepared)
+    file = File()
+    context = Context(file, layout.choose(prepared.graph), quantities, half=half)
+    inputs = []
+    for value in prepared.graph.inputs:
+        if value.name in prepared.graph.initializers:
+            continue
+        try:
+            inputs.append((str(value.name), _input(context, value)))
+        except Refusal as e:
+            problems.append(Problem(f"input '{value.name}'", "", e.why, e.fix))
+    lost: set[ir.Value] = set()
+    for node in prepared.graph:
+        if problem := _node(context, node, lost):
+            problems.append(problem)
+    if problems:
+        return Written(None, problems)
+    outputs = _outputs(context, prepared.graph, {t.index for _, t in inputs})
+    return Written(file.finish(inputs, outputs), [], file.counts([t for _, t in outputs]))
+
+
+def _node(context: Context, node: ir.Node, lost: set[ir.Value]) -> Problem | None:
+    """Write one node. What comes after a node that can't be written isn't blamed for it."""
+    name = node.name or str(node.outputs[0].name)
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    known = find(node)
+    if known is None:
+        lost.update(node.outputs)
+        return Problem(name, operator, "TFLite has no such operator, or edgec no way to write it.", _FIX)
+    if any(v in lost for v in node.inputs):
+        lost.update(node.outputs)
+        return None
+    try:
+        known.emit(context, node)
+    except Refusal as e:
+        lost.update(node.outputs)
+        return Problem(name, operator, e.why, e.fix)
+    return None
+
+
+def _input(context: Context, value: ir.Value) -> Tensor:
+    """A graph input in ONNX's layout and with its own type; half precision is widened behind it."""
+    dims = [int(d) for d in value.shape] if value.shape is not None else []  # type: ignore[arg-type]
+    if value.dtype == ir.DataType.FLOAT16:
+        tensor = context.file.tensor(dims, "float16")
+        wide = context.op("CAST", [tensor], dims, "CastOptions", dtype="float32")
+        context.put(value, identity(len(dims)), wide)
+        return tensor
+    tensor = context.file.tensor(dims, context.dtype(value))
+    context.put(value, identity(len(dims)), tensor)
+    return tensor
+
+
+def _outputs(context: Context, graph: ir.Graph, taken: set[int]) -> list[tuple[str, Tensor]]:
+    """The outputs in ONNX's layout, each with a tensor of its own."""
+    outputs = []
+    for value in graph.outputs:
+        tensor = context.get(value, identity(rank(value)))
+        if value.dtype == ir.DataType.FLOAT16:
+            tensor = context.op("CAST", [tensor], tensor.shape, "CastOptions", dtype="float16")
+        if tensor.index in taken or array(value) is not None:
+            # An output that is an input, a constant or another output needs a copy to be named.
+            copy = context.file.tensor(tensor.shape, tensor.dtype, tensor.quantization)
+            tensor = context.reshape(tensor, tensor.shape, copy)
+        taken.add(tensor.index)
+        outputs.append((str(value.name), tensor))
+    return outputs
+
+
+_FIX = "Leave this node out of the model, or use the onnxruntime payload."
