@@ -1,4 +1,4 @@
-"""`edgec-rt bench FILE|--app NAME`: how long a run takes here, and a cold start."""
+"""`edgec-rt bench FILE|--app NAME`: how long a run takes here, a cold start; `--choose`: which payload is fastest."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     Spread is the distance between the quartiles over the median. Without --input the inputs are zeros. A cold start is
     from the start of the process to the first output.
     """
+    if options.choose:
+        return _choose(options)
     if options.runs < 1:
         raise UsageError("--runs must be 1 or more", f"it is {options.runs}", "give another number", code="E205")
     cold = sorted(_cold_start(options) for _ in range(COLD_STARTS))
@@ -52,6 +54,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def text(result: dict[str, Any]) -> str:
     """For people."""
+    if "preferred" in result:
+        from edgec_runtime.cli import install_command
+
+        return install_command.choice(result)
     cold, least = result["cold_start_s"] * 1e3, result["cold_start_least_s"] * 1e3
     return (
         f"{result['payload']} on {result['engine']}\n"
@@ -59,6 +65,22 @@ def text(result: dict[str, Any]) -> str:
         f"spread {result['spread'] * 100:.0f} %   CPU {result['cpu_s'] * 1e3:.3f} ms   ({result['runs']} runs)\n"
         f"  cold start  median {cold:.0f} ms   least {least:.0f} ms"
     )
+
+
+def _choose(options: argparse.Namespace) -> dict[str, Any]:
+    """`--choose`. Raises UsageError without --app, or with what picks a payload."""
+    from edgec_runtime.slots.choose import choose
+
+    source.check(options)
+    if options.app is None or options.engine or options.payload or options.threads:
+        raise UsageError(
+            "--choose is about all payloads of an installed app",
+            "what it finds is remembered for that app, with the threads that its payloads name",
+            "edgec-rt bench --choose --app NAME",
+            code="E205",
+        )
+    feeds = [source.read_npz(options.input)] if options.input else []
+    return choose(options.app, feeds=feeds)
 
 
 def zeros(inputs: Any) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def parser() -> Parser:
         if name == "install":
             command.add_argument("file", metavar="FILE", help="a .edge file")
             command.add_argument("--app", metavar="NAME", help="the app's name here; the bundle's own otherwise")
+            command.add_argument("--choose", action="store_true", help="then time its payloads and prefer the fastest")
             continue
         command.add_argument("file", nargs="?", metavar="FILE", help="a .edge file")
         command.add_argument("--app", metavar="NAME", help="an installed app instead of a file")
@@ -58,6 +59,7 @@ def parser() -> Parser:
             command.add_argument("-o", "--output", metavar="Y.npz", help="write the outputs here")
         if name == "bench":
             command.add_argument("--runs", type=int, default=200, metavar="N", help="timed runs (200)")
+            command.add_argument("--choose", action="store_true", help="time an app's payloads, prefer the fastest")
     return top
 
 

@@ -94,6 +94,11 @@ def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
             "signers": ready["signers"],
             "trusted": True,
         }
+        if state.more:
+            from edgec_runtime.slots import preference
+
+            payload, _ = preference.of(state)
+            ready["manifest"]["payloads"] = preference.ordered(ready["manifest"]["payloads"], payload)
         return Slot(where, ready["manifest"], info, ready["store"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrustError(

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+from edgec_runtime import cpu, select
 from edgec_runtime import machine as machine_
 from edgec_runtime import root as root_
-from edgec_runtime import select
 from edgec_runtime.bundle import reader
 from edgec_runtime.errors import BadInputError, Error, UsageError
-from edgec_runtime.slots import files
+from edgec_runtime.slots import files, preference
 from edgec_runtime.slots import state as state_
 from edgec_runtime.slots.active import READY_FORMAT, store_path
 from edgec_runtime.trust.store import Trust
@@ -79,7 +79,7 @@ def install(
         bundle.verify_all()
         entries = _usable(bundle.manifest)
         try:
-            with _locked(where):
+            with locked(where):
                 return _install(bundle, where, name, folder, entries)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -119,7 +119,7 @@ def _install(bundle: reader.Bundle, where: str, name: str, folder: str, entries:
         floor=state.floor,
         identity=bundle.identity,
         ready=f"{binascii.crc32(ready):08x}",
-        more=state.more,
+        more=preference.surviving(state, ids, cpu.name()),
     )
     files.write_atomic(os.path.join(folder, "state"), state_.encode(new), stage)
     return Installed(name, slot, bundle.identity, ids, written)
@@ -217,7 +217,7 @@ def _readable(folder: str, name: str) -> state_.State:
 
 
 @contextlib.contextmanager
-def _locked(where: str) -> Iterator[None]:
+def locked(where: str) -> Iterator[None]:
     """Hold the root's lock. Raises UsageError where another process holds it for too long."""
     import fcntl
 
