@@ -1,131 +1,185 @@
-"""Quantization side by side with peers: same calibration data, one scoring of every file in onnxruntime.
+"""Quantization side by side with peers: same calibration data, one scoring of every file.
 
-    python -m benchmarks.quantization [--models CASE …] [--peers PEER …] [--limit N] [--rounds N] [--fresh]
+    python -m benchmarks.quantization [--model CASE …] [--peer PEER …] [--fresh] [--rounds N] [--limit N]
 
-Each recipe runs in a process of its own; NNCF in its own environment under build/peers. Files and their cost are kept
-in build/peers/out. A recipe that fails is a row with its error. Writes benchmarks/results/quantization.json.
+Makes each peer's environment (build/peers), quantizes each model by each recipe in a process of that environment,
+scores every file on the whole evaluation set, and times all files of a model in turn in one process, in CPU time on
+one thread. Environments, files and scores are kept for what they depend on, so that a stopped run goes on where it was;
+times are taken anew. Rows go to benchmarks/results/quantization.json, and from there to the table in
+docs/quantization.md: a run of one model or peer replaces its rows alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import subprocess
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from benchmarks import record, zoo
-from benchmarks.quantization import recipes, table
-from edgec.data import agreement, sqnr_db
+from benchmarks.quantization import bars, environments, files, results, table
+from benchmarks.quantization.environments import PEERS as FOLDER
+from benchmarks.quantization.environments import ROOT, Environment, UnavailableError
+from benchmarks.quantization.peers import PEERS, recipes
+from benchmarks.quantization.recipe import Case
 
-PEERS = Path(__file__).parents[2] / "build" / "peers"
-PINS = {"nncf": ["nncf==3.4.0", "openvino==2026.4.1", "onnxruntime==1.32.0", "onnx==1.23.2"]}
+ENGINES = ("onnxruntime", "openvino")
+SCORING = ("score.py", "figures.py", "engines.py")
 
 
-def python_of(peer: str) -> str:
-    """The interpreter of a peer's environment, made when it is missing."""
-    if peer not in PINS:
-        return sys.executable
-    python, ready = PEERS / peer / "bin" / "python", PEERS / peer / ".ready"
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS / peer)], check=True, capture_output=True)
+def identity(peer: str, recipe: str, engine: str) -> str:
+    return f"{peer}: {recipe} @ {engine}"
+
+
+def known(case: str) -> list[str]:
+    """Every row that there can be, in the table's order."""
+    found = [identity("float32", "as given", engine) for engine in ENGINES]
+    return found + [
+        identity(peer, r.name, e) for peer in PEERS for r in recipes(peer) if case in r.cases for e in r.engines
+    ]
+
+
+def digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+class Run:
+    """One call of the benchmark: its options, and the environments as they are found."""
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.given = given
+        self.environments: dict[str, Environment] = {}
+        self.notes: dict[str, Any] = {}
+        for name in ("openvino", *given.peer):
+            self.environment(name)
+
+    def environment(self, name: str) -> None:
+        """Makes it or keeps why not. Our own quantizer runs from the checkout; its environment shows the size."""
+        again = self.given.fresh_environments
+        try:
+            made = environments.prepare_own(again=again) if name == "edgec" else environments.prepare(name, again=again)
+            self.environments[name] = made
+            self.notes[name] = {k: v for k, v in asdict(made).items() if k not in ("python", "name")}
+            print(f"{name}: {made.megabytes} MB, {made.seconds} s to install", flush=True)
+        except UnavailableError as error:
+            self.notes[name] = {"failed": str(error)}
+            print(f"{name}: {error}", flush=True)
+
+    def case(self, name: str) -> dict[str, dict[str, Any]]:
+        """All rows of a model asked for, scored and timed."""
+        case = Case(zoo.folder(name))
+        of_data = case.digest()
+        rows: dict[str, dict[str, Any]] = {}
+        jobs: list[dict[str, Any]] = []
+        size = Path(case.model).stat().st_size
+        for engine in ENGINES:
+            key = identity("float32", "as given", engine)
+            rows[key] = {"peer": "float32", "recipe": "as given", "engine": engine, "bytes": size}
+            jobs.append({"id": key, "file": case.model, "engine": engine})
+        for peer in self.given.peer:
+            for recipe in recipes(peer):
+                if name not in recipe.cases:
+                    continue
+                made = self.made(case, peer, recipe, of_data)
+                for engine in recipe.engines:
+                    key = identity(peer, recipe.name, engine)
+                    rows[key] = {"peer": peer, "recipe": recipe.name, "engine": engine}
+                    if made.error:
+                        rows[key]["error"] = made.error
+                        continue
+                    rows[key] |= {"bytes": made.bytes, "cpu_s": made.cpu_s, "peak_mib": made.peak_mib}
+                    file = files.exact(case, made.file) if engine == "exact" else made.file
+                    jobs.append({"id": key, "file": file, "engine": engine})
+        self.score(case, rows, jobs, of_data)
+        return rows
+
+    def made(self, case: Case, peer: str, recipe: Any, of_data: str) -> files.Made:
+        if peer != "edgec" and peer not in self.environments:
+            return files.Made("", error=self.notes[peer]["failed"])
+        environment = None if peer == "edgec" else self.environments[peer]
+        fresh = self.given.fresh or recipe.name in self.given.redo
+        return files.made(case, peer, recipe, environment, of_data, fresh=fresh, said=lambda s: print(s, flush=True))
+
+    def score(self, case: Case, rows: dict[str, Any], jobs: list[dict[str, Any]], of_data: str) -> None:
+        scorer = self.environments.get("openvino")
+        versions = scorer.packages if scorer else {}
+        kept = FOLDER / "scores"
+        kept.mkdir(parents=True, exist_ok=True)
+        code = b"".join((Path(__file__).parent / name).read_bytes() for name in SCORING)
+        reasons = self.notes["openvino"].get("failed", "")
+        for job in list(jobs):
+            if job["engine"] == "openvino" and scorer is None:
+                rows[job["id"]]["error"] = reasons
+                jobs.remove(job)
+                continue
+            engine = "openvino" if job["engine"] == "openvino" else "onnxruntime"
+            rows[job["id"]]["versions"] = self.versions(rows[job["id"]]["peer"], engine, versions)
+            content = [Path(job["file"]).read_bytes()]
+            weights = Path(job["file"]).with_suffix(".bin")
+            content += [weights.read_bytes()] if job["file"].endswith(".xml") else []
+            facts = f"{engine} {versions.get(engine)} {of_data} {self.given.limit} {results.machine()[0]}"
+            job["kept"] = str(kept / f"{digest(*content, code, facts.encode())}.json")
+        work = {
+            "case": str(case.folder),
+            "score": [j for j in jobs if self.given.fresh or not Path(j["kept"]).exists()],
+            "time": [] if self.given.no_times else [j for j in jobs if j["engine"] != "exact"],
+            "limit": self.given.limit,
+            "rounds": self.given.rounds,
+            "times": str(FOLDER / f"times-{case.name}.json"),
+        }
+        path = FOLDER / f"job-{case.name}.json"
+        path.write_text(json.dumps(work))
+        python = scorer.python if scorer else sys.executable
+        environment = record.compiled_python() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         subprocess.run(
-            [str(python), "-m", "pip", "install", "-q", *PINS[peer]], check=True, capture_output=True, text=True
+            [python, "-m", "benchmarks.quantization.score", str(path)], check=True, cwd=ROOT, env=environment
         )
-        ready.touch()
-    return str(python)
+        times = json.loads(Path(work["times"]).read_text()) if work["time"] else {}
+        base = times.get(identity("float32", "as given", "onnxruntime"))
+        for job in jobs:
+            row = rows[job["id"]]
+            row |= json.loads(Path(job["kept"]).read_text())
+            if job["id"] in times:
+                row["float_over_it"] = record.ratio(base, times[job["id"]])
+                row["cpu_ms"] = round(1e3 * sorted(times[job["id"]])[len(times[job["id"]]) // 2], 4)
 
-
-def made(case: str, name: str, fresh: bool) -> dict[str, Any]:
-    """The file of one recipe and what it cost, or its error."""
-    out = PEERS / "out" / case / f"{name.replace(' ', '_').replace(',', '')}.onnx"
-    kept = out.with_suffix(".json")
-    if kept.exists() and not fresh:
-        return dict(json.loads(kept.read_text()))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        command = [python_of(recipes.RECIPES[name][0]), recipes.__file__, name, str(zoo.folder(case)), str(out)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
-    except subprocess.CalledProcessError as error:
-        return {"error": (error.stderr or str(error)).strip().splitlines()[-1][:300]}
-    except subprocess.TimeoutExpired:
-        return {"error": "took more than 900 s"}
-    row = {"file": str(out), "bytes": out.stat().st_size, **json.loads(done.stdout.strip().splitlines()[-1])}
-    kept.write_text(json.dumps(row))
-    return row
-
-
-def session(path: str | Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def answers(case: str, opened: ort.InferenceSession, limit: int | None) -> tuple[dict[str, Any], list[Any]]:
-    outputs: list[Any] = []
-
-    def run(feed: dict[str, Any]) -> list[Any]:
-        outputs.append(opened.run(None, feed))
-        return list(outputs[-1])
-
-    score = zoo.module(case).evaluate(run, limit)
-    return {k: v for k, v in score.items() if k != "per_sample"}, outputs
-
-
-def times(case: str, opened: dict[str, ort.InferenceSession], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of an inference, round by round, the sessions taking turns."""
-    feed, spent = zoo.first_feed(case), {name: [] for name in opened}
-    for each in opened.values():
-        each.run(None, feed)
-    for i in range(rounds):
-        for name in sorted(opened, reverse=bool(i % 2)):
-            start = time.process_time()
-            for _ in range(3):
-                opened[name].run(None, feed)
-            spent[name].append((time.process_time() - start) / 3)
-    return spent
-
-
-def compare(case: str, names: list[str], limit: int | None, rounds: int, fresh: bool) -> dict[str, Any]:
-    opened = {"float32": session(zoo.folder(case) / "model.onnx")}
-    score, expected = answers(case, opened["float32"], limit)
-    rows: dict[str, Any] = {"float32": score | {"bytes": (zoo.folder(case) / "model.onnx").stat().st_size}}
-    for name in names:
-        rows[name] = made(case, name, fresh)
-        if "error" not in rows[name]:
-            try:
-                opened[name] = session(rows[name].pop("file"))
-                score, got = answers(case, opened[name], limit)
-                rows[name] |= score | {
-                    "sqnr_db": round(sqnr_db([o[0] for o in expected], [o[0] for o in got]), 2),
-                    "agreement": round(agreement(expected, got).value, 4),
-                }
-            except Exception as error:  # a file that the engine refuses is a result, not an end
-                opened.pop(name, None)
-                rows[name] |= {"error": str(error)[:300]}
-        print(f"{case}: {name}: {rows[name]}", flush=True)
-    spent = times(case, opened, rounds)
-    for name in opened:
-        rows[name]["float_over_it"] = record.ratio(spent["float32"], spent[name])
-    return rows
+    def versions(self, peer: str, engine: str, scored_with: dict[str, str]) -> dict[str, str]:
+        """The tool's and the engine's; of our own also the digest of its sources."""
+        found = {engine: scored_with.get(engine, "")}
+        if peer == "edgec":
+            return found | {"sources": files.sources()[:12]}
+        packages = self.environments[peer].packages if peer in self.environments else {}
+        return found | {d: v for d, v in packages.items() if d in table.DISTRIBUTIONS.get(peer, ())}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--models", nargs="+", default=list(zoo.CASES), choices=zoo.CASES)
-    parser.add_argument("--peers", nargs="+", default=["edgec", "onnxruntime", "nncf"])
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--fresh", action="store_true", help="quantize again what is kept in build/peers/out")
+    parser.add_argument("--model", nargs="+", default=list(zoo.CASES), choices=zoo.CASES)
+    parser.add_argument("--peer", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--limit", type=int, help="evaluation samples; the rows are then not written")
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--fresh", action="store_true", help="quantize and score again what is kept")
+    parser.add_argument("--redo", nargs="+", default=[], metavar="RECIPE", help="quantize again by these recipes")
+    parser.add_argument("--fresh-environments", action="store_true", help="install the peers again")
+    parser.add_argument("--no-times", action="store_true", help="leave the times out; the rows are then not written")
+    parser.add_argument("--table", action="store_true", help="only write the table in the docs from the results")
     given = parser.parse_args()
-    names = [name for name, (peer, _) in recipes.RECIPES.items() if peer in given.peers]
-    figures = {c: compare(c, names, given.limit, given.rounds, given.fresh) for c in given.models}
-    table.write(figures)
-    print(record.save("quantization", figures, limit=given.limit, rounds=given.rounds, peers=PINS))
+    if not given.table:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        run = Run(given)
+        for case in given.model:
+            rows = run.case(case)
+            if given.limit is None and not given.no_times:
+                results.merge(case, rows, run.notes, known(case))
+                table.write(results.read())
+    found = results.read()
+    table.write(found)
+    print(bars.printed(found))
 
 
 if __name__ == "__main__":
