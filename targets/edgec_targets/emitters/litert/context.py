@@ -105,10 +105,14 @@ class Context:
             tensor = self.get(value)
             fitted = tuple(padded[a] for a in perm)
             return tensor if fitted == padded else self.reshape(tensor, fitted)
-        moved = data.reshape(padded).transpose(perm)
+        return self.constant(self.fit(data, perm), value)
+
+    def fit(self, data: np.ndarray, perm: Perm) -> np.ndarray:
+        """A constant that broadcasts against ONNX's axes, for a tensor of layout `perm`; leading ones are left out."""
+        moved = data.reshape((1,) * (len(perm) - data.ndim) + data.shape).transpose(perm)
         while moved.ndim > 1 and moved.shape[0] == 1:
             moved = moved[0]
-        return self.constant(moved, value)
+        return moved
 
     def result(
         self, node: ir.Node, perm: Perm | None = None, index: int = 0, dims: Iterable[int] | None = None

@@ -9,11 +9,18 @@ _FAMILIES: tuple[str, ...] = (
     "activations",
     "convolution",
     "elementwise",
+    "indexing",
     "linear",
+    "logic",
+    "normalization",
     "pooling",
     "quantization",
+    "recurrent",
     "reduction",
+    "resize",
     "shaping",
+    "space",
+    "transposed",
 )
 
 

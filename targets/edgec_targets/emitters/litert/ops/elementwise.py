@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec_targets.emitters.litert.context import Context
-from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.ops.common import activation
+from edgec_targets.emitters.litert.ops.logic import cast_to
 from edgec_targets.emitters.litert.registry import Refusal, Tied, operator
 from edgec_targets.emitters.litert.values import array, integer
 
@@ -37,20 +37,12 @@ def divide(ctx: Context, node: ir.Node) -> None:
         raise Refusal(f"TFLite has no division of {out}.")
     divisor = array(node.inputs[1])
     if divisor is not None and out == "float32" and np.all(np.frexp(divisor)[0] == 0.5):
-        b = ctx.constant(_fit(ctx, node, (1 / divisor).astype(np.float32)))
+        b = ctx.constant(ctx.fit((1 / divisor).astype(np.float32), ctx.perm(node)))
         ctx.broadcast("MUL", a, b, ctx.result(node, ctx.perm(node)), fusedActivationFunction=activation(node))
         return
     ctx.broadcast(
         "DIV", a, ctx.tied(node, 1), ctx.result(node, ctx.perm(node)), fusedActivationFunction=activation(node)
     )
-
-
-def _fit(ctx: Context, node: ir.Node, data: np.ndarray) -> np.ndarray:
-    perm = ctx.perm(node)
-    moved = data.reshape((1,) * (len(perm) - data.ndim) + data.shape).transpose(perm)
-    while moved.ndim > 1 and moved.shape[0] == 1:
-        moved = moved[0]
-    return moved
 
 
 @operator("Sum", "Max", "Min", "Mean", layout=Tied())
@@ -86,15 +78,7 @@ def power(ctx: Context, node: ir.Node) -> None:
     elif value == -0.5 and grown and out.dtype == "float32":
         ctx.unary("RSQRT", x, out)
     else:
-        ctx.broadcast("POW", x, _as(ctx, ctx.tied(node, 1), out.dtype), out)
-
-
-def _as(ctx: Context, tensor: Tensor, dtype: str) -> Tensor:
-    if tensor.dtype == dtype:
-        return tensor
-    if tensor.data is not None:
-        return ctx.file.constant(tensor.data.astype(dtype))
-    return ctx.op("CAST", [tensor], tensor.shape, "CastOptions", dtype=dtype)
+        ctx.broadcast("POW", x, cast_to(ctx, ctx.tied(node, 1), out.dtype), out)
 
 
 @operator("Mod", layout=Tied())
