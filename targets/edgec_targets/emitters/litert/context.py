@@ -59,6 +59,8 @@ class Context:
 
     def perm(self, node: ir.Node) -> Perm:
         """The layout chosen for a `Tied` or `Moved` node."""
+        for value in node.outputs:  # without a shape, no layout was chosen: say so
+            shape(value)
         return self.layouts.nodes[node]
 
     def put(self, value: ir.Value, perm: Perm, tensor: Tensor) -> None:

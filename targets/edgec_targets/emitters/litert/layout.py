@@ -56,7 +56,9 @@ def rule(node: ir.Node) -> Layout:
     try:
         how = known.layout(node)
         if not isinstance(how, Fixed):
-            shape(node.inputs[0] if isinstance(how, Moved) else node.outputs[0])
+            for value in (*node.inputs, *node.outputs):
+                if value is not None:
+                    shape(value)
     except Refusal:
         return PLAIN
     return how

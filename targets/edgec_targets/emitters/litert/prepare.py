@@ -2,7 +2,8 @@
 
 1. Models older than opset 13 are converted to it; functions are inlined.
 2. A first dimension of an input that is symbolic becomes 1; any other one is refused, naming the input.
-3. Shape arithmetic, constants and If with a constant condition are folded (onnxscript's folder); Q/DQ never.
+3. Shape arithmetic, constants and If with a constant condition are folded (onnxscript's folder); Q/DQ never. An If
+   whose condition is computed runs both branches (`conditions`).
 4. Shapes of all values are inferred anew: what the file said of them held for another batch.
 """
 
@@ -18,12 +19,14 @@ import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgec_targets.emitters.litert import conditions
 from edgec_targets.types import Problem
 
 _KEPT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_SHAPE_KEPT = ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
 _MOST_BYTES = 32 << 20
 """A folded constant may be this large: weights that a model transposes or casts before use."""
-_ROUNDS = 4
+_ROUNDS = 10
 _OLDEST = 13
 """The opset whose Softmax, Squeeze and Reduce… the writers know; older models are converted."""
 
@@ -32,23 +35,37 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
     """A prepared copy of `model`, and what can't be made fixed."""
     copy = model.clone()
     if copy.opset_imports.get("", _OLDEST) < _OLDEST:
-        copy = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(copy), _OLDEST))
+        try:
+            copy = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(copy), _OLDEST))
+        except Exception as e:  # a C++ exception without a class of its own
+            why = f"It is of opset {model.opset_imports.get('')}, and onnx can't convert it: {' '.join(str(e).split())}"
+            return copy, [Problem("the model", "", why, f"Export it with opset {_OLDEST} or newer.")]
     if copy.functions:
         common.InlinePass()(copy)
     problems = _fix_inputs(copy)
     if problems:
         return copy, problems
+    infer = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
     with _quiet(), np.errstate(all="ignore"):
-        for node in copy.graph:
+        for node in copy.graph.all_nodes():
             for value in node.outputs:
                 value.shape = None
         for _ in range(_ROUNDS):
-            if not _fold(copy):
+            try:
+                _forget(copy)
+                infer(copy)
+                changed = _fold(copy)
+            except Exception as e:  # the folder runs ONNX's reference operators, which may raise anything
+                why = f"Its constants can't be folded: {' '.join(str(e).split())[:300]}"
+                return copy, [Problem("the model", "", why, "Use the onnxruntime payload.")]
+            if not conditions.select(copy) and not changed:
                 break
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
         common.IdentityEliminationPass()(copy)
         common.RemoveUnusedNodesPass()(copy)
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(copy)
+        infer(copy)
+    for node in copy.graph:
+        _same_shape(node)
     common.TopologicalSortPass()(copy)
     return copy, []
 
@@ -71,6 +88,21 @@ def _fix_inputs(model: ir.Model) -> list[Problem]:
         if dims and not isinstance(dims[0], int):
             value.shape = ir.Shape([1, *dims[1:]])
     return problems
+
+
+def _forget(model: ir.Model) -> None:
+    """Shapes with symbols: what was made up for lack of knowledge is kept by the library once more is known."""
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.shape is not None and any(not isinstance(d, int) for d in value.shape):
+                value.shape = None
+
+
+def _same_shape(node: ir.Node) -> None:
+    """Operators that ONNX's inference knows nothing of, since they are functions to it."""
+    first = node.inputs[0] if node.inputs else None
+    if node.op_type in _SHAPE_KEPT and first is not None and node.outputs[0].shape is None:
+        node.outputs[0].shape, node.outputs[0].type = first.shape, first.type
 
 
 def _fold(model: ir.Model) -> bool:

@@ -81,6 +81,14 @@ def given(node: ir.Node, index: int) -> ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
+def used(node: ir.Node, index: int) -> bool:
+    """Whether anybody reads result `index`."""
+    if index >= len(node.outputs):
+        return False
+    value = node.outputs[index]
+    return bool(value.uses()) or value.is_graph_output()
+
+
 def axis(node: ir.Node, default: int, of: int) -> int:
     """The attribute `axis`, counted from the front."""
     found = integer(node, "axis", default)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx_ir as ir
 
 from edgec_targets.emitters.litert import fusion, layout, ranks, units
+from edgec_targets.emitters.litert.constants import evaluate
 from edgec_targets.emitters.litert.context import Context
-from edgec_targets.emitters.litert.file import File, Tensor
+from edgec_targets.emitters.litert.file import File, Quantization, Tensor
 from edgec_targets.emitters.litert.prepare import prepare
 from edgec_targets.emitters.litert.registry import Refusal, find, identity
-from edgec_targets.emitters.litert.values import array, rank
+from edgec_targets.emitters.litert.values import array, rank, shape
 from edgec_targets.types import Problem
 
 
@@ -53,19 +55,27 @@ def convert(model: ir.Model, *, half: bool = False) -> Written:
         except Refusal as e:
             problems.append(Problem(f"input '{value.name}'", "", e.why, e.fix))
     lost: set[ir.Value] = set()
+    version = prepared.opset_imports.get("", 21)
     for node in prepared.graph:
-        if problem := _node(context, node, lost):
+        if problem := _node(context, node, version, lost):
             problems.append(problem)
     if problems:
         return Written(None, problems)
-    outputs = _outputs(context, prepared.graph, {t.index for _, t in inputs})
+    try:
+        outputs = _outputs(context, prepared.graph, {t.index for _, t in inputs})
+    except Refusal as e:
+        return Written(None, [Problem("an output", "", e.why, e.fix)])
     return Written(file.finish(inputs, outputs), [], file.counts([t for _, t in outputs]))
 
 
-def _node(context: Context, node: ir.Node, lost: set[ir.Value]) -> Problem | None:
+def _node(context: Context, node: ir.Node, version: int, lost: set[ir.Value]) -> Problem | None:
     """Write one node. What comes after a node that can't be written isn't blamed for it."""
     name = node.name or str(node.outputs[0].name)
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    if (results := evaluate(node, version)) is not None:
+        for value, data in zip(node.outputs, results, strict=True):
+            value.const_value = ir.Tensor(data, name=value.name)
+        return None
     known = find(node)
     if known is None:
         lost.update(node.outputs)
@@ -89,7 +99,15 @@ def _input(context: Context, value: ir.Value) -> Tensor:
         wide = context.op("CAST", [tensor], dims, "CastOptions", dtype="float32")
         context.put(value, identity(len(dims)), wide)
         return tensor
-    tensor = context.file.tensor(dims, context.dtype(value))
+    quantization = context.quantities.get(value)
+    if quantization is not None and value.dtype == ir.DataType.UINT8:
+        # Integers are signed inside. Unsigned ones at the border keep their type.
+        unsigned = Quantization(quantization.scale, tuple(z + 128 for z in quantization.zero_point))
+        tensor = context.file.tensor(dims, "uint8", unsigned)
+        signed = context.op("QUANTIZE", [tensor], dims, "QuantizeOptions", dtype="int8", quantization=quantization)
+        context.put(value, identity(len(dims)), signed)
+        return tensor
+    tensor = context.file.tensor(dims, context.dtype(value), quantization)
     context.put(value, identity(len(dims)), tensor)
     return tensor
 
@@ -98,9 +116,16 @@ def _outputs(context: Context, graph: ir.Graph, taken: set[int]) -> list[tuple[s
     """The outputs in ONNX's layout, each with a tensor of its own."""
     outputs = []
     for value in graph.outputs:
+        if 0 in shape(value):
+            raise Refusal(f"Output '{value.name}' has no elements.", "Leave it out of the model.")
         tensor = context.get(value, identity(rank(value)))
         if value.dtype == ir.DataType.FLOAT16:
             tensor = context.op("CAST", [tensor], tensor.shape, "CastOptions", dtype="float16")
+        quantization = tensor.quantization
+        if quantization is not None and value.dtype == ir.DataType.UINT8:
+            unsigned = Quantization(quantization.scale, tuple(z + 128 for z in quantization.zero_point))
+            kind: dict[str, Any] = {"dtype": "uint8", "quantization": unsigned}
+            tensor = context.op("QUANTIZE", [tensor], tensor.shape, "QuantizeOptions", **kind)
         if tensor.index in taken or array(value) is not None:
             # An output that is an input, a constant or another output needs a copy to be named.
             copy = context.file.tensor(tensor.shape, tensor.dtype, tensor.quantization)

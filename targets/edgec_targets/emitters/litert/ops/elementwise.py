@@ -26,6 +26,8 @@ def arithmetic(ctx: Context, node: ir.Node) -> None:
     """ADD, SUB, MUL with the activation that follows."""
     a, b = ctx.tied(node, 0), ctx.tied(node, 1)
     out = ctx.result(node, ctx.perm(node))
+    if out.quantization is None and out.dtype in ("int8", "uint8"):
+        raise Refusal("It computes with 8-bit integers that have no scale.")
     ctx.broadcast(_CODES[node.op_type], a, b, out, fusedActivationFunction=activation(node))
 
 
@@ -77,6 +79,8 @@ def power(ctx: Context, node: ir.Node) -> None:
         ctx.unary("SQRT", x, out)
     elif value == -0.5 and grown and out.dtype == "float32":
         ctx.unary("RSQRT", x, out)
+    elif out.dtype not in ("float32", "int32"):
+        raise Refusal(f"TFLite has no powers of {out.dtype}.")
     else:
         ctx.broadcast("POW", x, cast_to(ctx, ctx.tied(node, 1), out.dtype), out)
 
@@ -84,6 +88,8 @@ def power(ctx: Context, node: ir.Node) -> None:
 @operator("Mod", layout=Tied())
 def modulo(ctx: Context, node: ir.Node) -> None:
     """FLOOR_MOD: the sign of the divisor, as Mod with fmod = 0."""
+    if ctx.dtype(node.outputs[0]) not in ("int32", "int64", "float32"):
+        raise Refusal("TFLite's FLOOR_MOD doesn't take its type.")
     if integer(node, "fmod", 0):
         raise Refusal("fmod = 1 takes the sign of the dividend; TFLite's FLOOR_MOD that of the divisor.")
     ctx.broadcast("FLOOR_MOD", ctx.tied(node, 0), ctx.tied(node, 1), ctx.result(node, ctx.perm(node)))

@@ -104,9 +104,7 @@ def scatter_nd(ctx: Context, node: ir.Node) -> None:
 
 @operator("ArgMax", "ArgMin")
 def extreme(ctx: Context, node: ir.Node) -> None:
-    """ARG_MAX, ARG_MIN: the first of equals, as ONNX by default."""
-    if integer(node, "select_last_index", 0):
-        raise Refusal("It wants the last of equal values; TFLite gives the first.")
+    """ARG_MAX, ARG_MIN."""
     dims = shape(node.inputs[0])
     where = axis(node, 0, len(dims))
     code = "ARG_MAX" if node.op_type == "ArgMax" else "ARG_MIN"
@@ -116,7 +114,14 @@ def extreme(ctx: Context, node: ir.Node) -> None:
     target = ctx.file.tensor(short, "int64") if kept else out
     options = "ArgMaxOptions" if code == "ARG_MAX" else "ArgMinOptions"
     at = ctx.file.constant(np.asarray(where, np.int32))
-    ctx.op(code, [ctx.input(node, 0), at], (), options, out=target, outputType=_int64())
+    x, wanted = ctx.input(node, 0), target
+    last = bool(integer(node, "select_last_index", 0))
+    if last:  # the first of equals, counted from the other end
+        x = ctx.op("REVERSE_V2", [x, ctx.numbers([where])], x.shape, "ReverseV2Options")
+        wanted = ctx.file.tensor(short, "int64")
+    ctx.op(code, [x, at], (), options, out=wanted, outputType=_int64())
+    if last:
+        ctx.broadcast("SUB", ctx.file.constant(np.asarray(dims[where] - 1, np.int64)), wanted, target)
     if kept:
         ctx.reshape(target, out.shape, out)
 
@@ -167,9 +172,13 @@ def one_hot(ctx: Context, node: ir.Node) -> None:
     depth, values = constant(node, 1, "depth"), constant(node, 2, "pair of values")
     assert depth is not None and values is not None
     count, out = int(depth.reshape(())), ctx.result(node)
-    found = cast_to(ctx, _indices(ctx, node.inputs[0], count), "int32")
+    found = cast_to(ctx, ctx.input(node, 0), "int32")
+    zero, depth_tensor = (ctx.file.constant(np.asarray(n, np.int32)) for n in (0, count))
+    # Counted from the end if negative; what lies outside even then gives a row of "off".
+    below = ctx.op("LESS", [found, zero], found.shape, "LessOptions", dtype="bool")
+    wrapped = [below, ctx.broadcast("ADD", found, depth_tensor), found]
+    found = ctx.op("SELECT_V2", wrapped, found.shape, "SelectV2Options", dtype="int32")
     on, off = (ctx.file.constant(np.asarray(v, out.dtype)) for v in (values[1], values[0]))
     where = axis(node, -1, len(out.shape))
-    total = ctx.file.constant(np.asarray(count, np.int32))
     last = where == len(out.shape) - 1
-    ctx.op("ONE_HOT", [found, total, on, off], (), "OneHotOptions", out=out, axis=-1 if last else where)
+    ctx.op("ONE_HOT", [found, depth_tensor, on, off], (), "OneHotOptions", out=out, axis=-1 if last else where)

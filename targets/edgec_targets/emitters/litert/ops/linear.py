@@ -27,7 +27,7 @@ def _gemm_integer(node: ir.Node) -> bool:
 
 
 def _matmul_integer(node: ir.Node) -> bool:
-    return min(rank(v) if v is not None and v.shape is not None else 0 for v in node.inputs) >= 2
+    return all(v is not None and v.shape is not None and len(v.shape) >= 2 for v in node.inputs)
 
 
 @operator("Gemm", integer=_gemm_integer)

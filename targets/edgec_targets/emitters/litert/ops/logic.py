@@ -23,7 +23,10 @@ _LOGIC = {"And": "LOGICAL_AND", "Or": "LOGICAL_OR"}
 @operator(*_COMPARISONS, *_LOGIC, "Xor", layout=Tied())
 def compare(ctx: Context, node: ir.Node) -> None:
     """Two inputs with broadcasting, a boolean result. Exclusive or is inequality."""
-    a, b = ctx.tied(node, 0), ctx.tied(node, 1)
+    # 8-bit integers without a scale: TFLite's comparisons would look for one.
+    a, b = (
+        cast_to(ctx, t, "int32") if t.dtype in ("int8", "uint8") else t for t in (ctx.tied(node, 0), ctx.tied(node, 1))
+    )
     code = _COMPARISONS.get(node.op_type) or _LOGIC.get(node.op_type) or "NOT_EQUAL"
     ctx.broadcast(code, a, b, ctx.result(node, ctx.perm(node)))
 

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.registry import Refusal, Tied, operator
-from edgec_targets.emitters.litert.values import axis, constant, given, integer, integers, number, positive, rank
+from edgec_targets.emitters.litert.values import axis, constant, given, integer, integers, number, positive, rank, used
 
 
 def _mean(ctx: Context, x: Tensor, axes: list[int]) -> Tensor:
@@ -43,7 +43,7 @@ def _channels(ctx: Context, node: ir.Node, index: int, of: int) -> Tensor | None
 @operator("LayerNormalization", "RMSNormalization", layout=Tied())
 def layer(ctx: Context, node: ir.Node) -> None:
     """Over all axes from `axis` on."""
-    if any(o.uses() or o.is_graph_output() for o in node.outputs[1:]):
+    if used(node, 1) or used(node, 2):
         raise Refusal("Its mean or deviation is used.")
     perm, of = ctx.perm(node), rank(node.inputs[0])
     first = axis(node, -1, of)
@@ -88,7 +88,7 @@ def group(ctx: Context, node: ir.Node) -> None:
 @operator("BatchNormalization", layout=Tied())
 def batch(ctx: Context, node: ir.Node) -> None:
     """x · s + t with s = scale / √(variance + epsilon), computed in double precision."""
-    if len(node.outputs) > 1 and integer(node, "training_mode", 0):
+    if integer(node, "training_mode", 0):
         raise Refusal("It is in training mode.", "Export the model for inference.")
     found = [constant(node, i, "parameter") for i in range(1, 5)]
     if any(f is None for f in found):
@@ -129,7 +129,10 @@ def lp(ctx: Context, node: ir.Node) -> None:
     inner = ctx.unary("ABS", x, None, "AbsOptions") if first else ctx.unary("SQUARE", x, None, "SquareOptions")
     dims = [1 if k == at else d for k, d in enumerate(x.shape)]
     total = ctx.op("SUM", [inner, ctx.numbers([at])], dims, "ReducerOptions", keepDims=True)
-    ctx.broadcast("DIV", x, total if first else ctx.unary("SQRT", total), ctx.result(node, perm))
+    norm = total if first else ctx.unary("SQRT", total)
+    # The norm of zeros is zero, and ONNX leaves the zeros as they are.
+    least = ctx.scalar(float(np.finfo(np.float32).tiny))
+    ctx.broadcast("DIV", x, ctx.broadcast("MAXIMUM", norm, least), ctx.result(node, perm))
 
 
 @operator("MeanVarianceNormalization", layout=Tied())

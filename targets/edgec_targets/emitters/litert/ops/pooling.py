@@ -13,7 +13,7 @@ from edgec_targets.emitters.litert.ops import windows
 from edgec_targets.emitters.litert.ops.common import activation
 from edgec_targets.emitters.litert.ops.convolution import spatial
 from edgec_targets.emitters.litert.registry import Refusal, Tied, channels_last, operator
-from edgec_targets.emitters.litert.values import integer, integers, shape
+from edgec_targets.emitters.litert.values import integer, integers, shape, used
 
 
 def _covers(node: ir.Node) -> bool:
@@ -29,7 +29,7 @@ def _covers(node: ir.Node) -> bool:
 @operator("MaxPool", layout=spatial)
 def max_pool(ctx: Context, node: ir.Node) -> None:
     """MAX_POOL_2D; what ceil_mode and padding add never wins."""
-    if len(node.outputs) > 1 and node.outputs[1].uses():
+    if used(node, 1):
         raise Refusal("Its second result (indices) is used; TFLite's MAX_POOL_2D has none.")
     x, window, out_size, out = _read(ctx, node)
     if window.dilations != (1, 1):

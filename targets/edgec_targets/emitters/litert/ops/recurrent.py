@@ -17,7 +17,7 @@ from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.ops.linear import fully_connected
 from edgec_targets.emitters.litert.registry import Refusal, operator
-from edgec_targets.emitters.litert.values import array, given, integer, shape, text
+from edgec_targets.emitters.litert.values import array, given, integer, shape, text, used
 
 _STEPS = 512
 """Ten operators a step: beyond this a file would be mostly structure."""
@@ -163,7 +163,7 @@ def _results(
     """Y as steps × directions × batch × units, Y_h and Y_c as directions × batch × units; batch first with layout 1."""
     batch, units = hs[0].shape
     steps, count = len(ys[0]), len(ys)
-    if _used(node, 0):
+    if used(node, 0):
         parts = [ctx.reshape(ys[d][t], (1, 1, batch, units)) for t in range(steps) for d in range(count)]
         whole = _stack(ctx, parts, (steps * count, 1, batch, units))
         whole = ctx.reshape(whole, (steps, count, batch, units))
@@ -172,7 +172,7 @@ def _results(
         out = ctx.result(node)
         ctx.reshape(whole, out.shape, out)
     for index, states in ((1, hs), (2, cs)):
-        if not _used(node, index):
+        if not used(node, index):
             continue
         found = [s for s in states if s is not None]
         whole = _stack(ctx, [ctx.reshape(s, (1, batch, units)) for s in found], (count, batch, units))
@@ -180,13 +180,6 @@ def _results(
             whole = ctx.transpose(whole, (1, 0, 2))
         out = ctx.result(node, index=index)
         ctx.reshape(whole, out.shape, out)
-
-
-def _used(node: ir.Node, index: int) -> bool:
-    if index >= len(node.outputs):
-        return False
-    value = node.outputs[index]
-    return bool(value.uses()) or value.is_graph_output()
 
 
 def _stack(ctx: Context, parts: list[Tensor], dims: tuple[int, ...]) -> Tensor:

@@ -63,6 +63,8 @@ def _mean_integer(node: ir.Node) -> bool:
 def reduce(ctx: Context, node: ir.Node) -> None:
     """One operator of TFLite."""
     code = _CODES[node.op_type]
+    if node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.BOOL:
+        code = {"ReduceMax": "REDUCE_ANY", "ReduceMin": "REDUCE_ALL"}.get(node.op_type, code)
 
     def make(x: Tensor, axes: Tensor, out: Tensor, keep: bool) -> None:
         ctx.op(code, [x, axes], (), "ReducerOptions", out=out, keepDims=keep)

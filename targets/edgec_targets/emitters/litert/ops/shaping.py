@@ -9,7 +9,7 @@ from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.ops.common import requantized
 from edgec_targets.emitters.litert.registry import Moved, Refusal, Tied, operator
-from edgec_targets.emitters.litert.values import array, axis, constant, integers, positive, rank, shape, text
+from edgec_targets.emitters.litert.values import array, axis, constant, integers, positive, rank, shape, text, used
 
 
 @operator("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -22,8 +22,11 @@ def reshape(ctx: Context, node: ir.Node) -> None:
 @operator("Identity", "Dropout", layout=Tied())
 def same(ctx: Context, node: ir.Node) -> None:
     """Nothing is written: the result is the input."""
-    if len(node.outputs) > 1 and node.outputs[1].uses():
+    if used(node, 1):
         raise Refusal("Its mask is used.")
+    training = array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else np.zeros(1)
+    if training is None or training.any():
+        raise Refusal("It is in training mode.", "Export the model for inference.")
     ctx.put(node.outputs[0], ctx.perm(node), ctx.tied(node, 0))
 
 

@@ -25,7 +25,13 @@ def depth_to_space(ctx: Context, node: ir.Node) -> None:
 
 @operator("SpaceToDepth", layout=spatial)
 def space_to_depth(ctx: Context, node: ir.Node) -> None:
-    """SPACE_TO_DEPTH."""
+    """SPACE_TO_DEPTH in the order DCR; CRD by a transposition of six axes."""
     last = channels_last(4)
     x, out = ctx.input(node, 0, last), ctx.result(node, last)
-    ctx.op("SPACE_TO_DEPTH", [x], (), "SpaceToDepthOptions", out=out, blockSize=integer(node, "blocksize", 1))
+    block = integer(node, "blocksize", 1)
+    if text(node, "mode", "DCR") == "DCR":
+        ctx.op("SPACE_TO_DEPTH", [x], (), "SpaceToDepthOptions", out=out, blockSize=block)
+        return
+    n, h, w, c = x.shape
+    apart = ctx.reshape(x, (n, h // block, block, w // block, block, c))
+    ctx.reshape(ctx.transpose(apart, (0, 1, 3, 5, 2, 4)), out.shape, out)

@@ -42,6 +42,7 @@ def conv_transpose(ctx: Context, node: ir.Node) -> None:
     result = ctx.result(node, last, dims=(out[0], *size, out[1]))
     each = dims[1] // groups
     bias_value = given(node, 2)
+    together = groups == 1 and not any(plan.grown)  # the kernel adds the bias, to what it computes itself
     parts = []
     for g in range(groups):
         part = x if groups == 1 else _channels(ctx, x, g * each, each)
@@ -52,12 +53,14 @@ def conv_transpose(ctx: Context, node: ir.Node) -> None:
             w = dequantized(ctx, own, quantization, _PERM)
         else:
             w = constant(ctx, own, quantization, _PERM)
-        b = None
-        if groups == 1:
-            b = bias(ctx, bias_value, out[1], part, w)
-        parts.append(_one(ctx, part, w, b, plan, result if groups == 1 else None))
-    if groups > 1:
-        whole = ctx.op("CONCATENATION", parts, result.shape, "ConcatenationOptions", axis=3)
+        b = bias(ctx, bias_value, out[1], part, w) if together else None
+        parts.append(_one(ctx, part, w, b, plan, result if together else None))
+    if not together:
+        if result.dtype != "float32":
+            raise Refusal("Its output_padding reaches beyond the filter, between integers.")
+        whole = parts[0]
+        if groups > 1:
+            whole = ctx.op("CONCATENATION", parts, result.shape, "ConcatenationOptions", axis=3)
         data = array(bias_value)
         added = ctx.file.constant(np.zeros(out[1], np.float32) if data is None else data.astype(np.float32))
         ctx.broadcast("ADD", whole, added, result)
@@ -102,7 +105,7 @@ def _before(
         lower = auto is not None and auto.as_string() == "SAME_LOWER"
         result = []
         for n in range(2):
-            total = (x.shape[1 + n] - 1) * strides[n] + extra[n] + weights.shape[2 + n] - out[n]
+            total = max((x.shape[1 + n] - 1) * strides[n] + extra[n] + weights.shape[2 + n] - out[n], 0)
             result.append(total - total // 2 if lower else total // 2)
         return result
     return [0, pads[0]] if axes == 1 else pads[:2]
@@ -156,8 +159,6 @@ def _one(ctx: Context, x: Tensor, w: Tensor, b: Tensor | None, plan: _Plan, out:
     if plan.exact:
         return final
     if any(plan.grown):
-        if b is not None:
-            raise Refusal("Its output_padding reaches beyond the filter.", "Use a smaller output_padding.")
         widths = np.array([[0, 0], *((0, g) for g in plan.grown), [0, 0]], np.int32)
         dims = (x.shape[0], *plan.full, w.shape[0])
         target = ctx.op("PAD", [target, ctx.numbers(widths)], dims, "PadOptions")
