@@ -15,8 +15,11 @@ from edgec.quantize.scheme import Scheme
 
 # The smallest normal float32: a scale below it would be flushed to zero by some engines.
 TINY = float(np.finfo(np.float32).tiny)
+_LARGE = float(np.finfo(np.float32).max) / 2
 # Biases are kept below 2^30, so that accumulator + bias stays in int32 (2^30 of head room for the products).
 BIAS_LIMIT = 2**30
+# The largest float bias that fits whatever the activation's scale is: raising the weight's scale for it stays finite.
+BIAS_LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,13 @@ def quantize_weight(
     Where a channel's weights are so small (or all zero: dead) that its bias would not fit, the channel's scale is
     raised until it does: the bias is then exact to 2⁻³⁰ of itself, and such weights matter as little as they are small.
 
+    Activations of 16 bits meet this sooner: their scale is 256 times as small.
+
     Args:
         weight: float32, finite.
         axis: output channels' axis; None for one scale for all.
         qmax: 127, or 63 for 7-bit weights.
-        bias: float32 (output channels,), or None.
+        bias: float32 (output channels,) of at most ±`BIAS_LARGEST`, or None.
         activation_scale: the input's scale.
     """
     weight = np.asarray(weight, np.float32)
@@ -128,7 +133,8 @@ def quantize_weight(
         scale = np.maximum(scale, magnitude)
     # The product with the activation's scale must be a normal float32 too; all-zero channels get 1.
     floor = TINY * 2 / min(activation_scale, 1.0)
-    scale = np.where(scale > 0, np.maximum(scale, floor), 1.0).astype(np.float32)
+    ceiling = _LARGE / max(activation_scale, 1.0)
+    scale = np.where(scale > 0, np.clip(scale, floor, ceiling), 1.0).astype(np.float32)
     spread = scale if axis is None else scale.reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
     data = quantize(weight, spread, 0, -qmax, qmax).astype(np.int8)
     if bias is None:

@@ -14,6 +14,8 @@ from edgec.quantize.placement.plan import Plan, Unit
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.scheme import Scheme
 
+_WIDE_OPSET = 21
+
 
 def insert(model: ir.Model, plan: Plan, ranges: Ranges, *, min_opset: int, float_bias: bool = False) -> None:
     """Quantize the planned units of a model in place.
@@ -29,6 +31,13 @@ def insert(model: ir.Model, plan: Plan, ranges: Ranges, *, min_opset: int, float
         UnsupportedError: the model's opset has no per-channel DequantizeLinear.
     """
     opset = model.graph.opset_imports.get("", 0)
+    if opset < _WIDE_OPSET and any(unit.scheme.wide for unit in plan.units):
+        raise UnsupportedError(
+            f"opset {opset} can't hold activations of 16 bits",
+            f"QuantizeLinear gives int16 and uint16 from opset {_WIDE_OPSET} on",
+            f"convert the model to opset {_WIDE_OPSET} (the front end does)",
+            code="E411",
+        )
     if plan.units and opset < min_opset:
         raise UnsupportedError(
             f"opset {opset} can't hold per-channel integer weights",

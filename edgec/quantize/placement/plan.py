@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec.quantize import layers
+from edgec.quantize.arithmetic import BIAS_LARGEST
 from edgec.quantize.placement.rules import Rules
 from edgec.quantize.scheme import Assignment, Scheme
 
@@ -141,7 +142,14 @@ class _Planner:
             return None
         if len(inputs) < len(node.inputs) and kind in layers.BINARY | {"Concat"}:
             return None  # a constant operand would be rounded to eight bits as well
-        return Unit(node, scheme, tuple(i for i, _ in inputs), activation=self._absorbable(node))
+        joined = self._joined(node) if kind == "Add" and rules.joins_sums else None
+        return Unit(node, scheme, tuple(i for i, _ in inputs if i != joined), activation=self._absorbable(node))
+
+    def _joined(self, node: ir.Node) -> int | None:
+        """The operand of a sum whose Conv the sum is computed in: the last one that nothing else reads."""
+        position = {v.producer(): i for i, v in enumerate(node.inputs) if v is not None and len(v.uses()) == 1}
+        found = [n for n in self._graph if n in position and n.op_type == "Conv" and layers.weight_of(n) is not None]
+        return position[found[-1]] if found and not found[-1].outputs[0].is_graph_output() else None
 
     def _absorbable(self, node: ir.Node) -> ir.Node | None:
         result = node.outputs[0]
@@ -182,7 +190,7 @@ class _Planner:
 
 
 def _bias_fits(node: ir.Node) -> bool:
-    """Whether the bias is absent or a constant with one finite value per output channel (or one for all)."""
+    """Whether the bias is absent or a constant with one value per output channel (or one for all) that int32 can hold."""
     weight = layers.constant_tensor(node.inputs[1])
     assert weight is not None
     if not np.isfinite(weight.numpy()).all():
@@ -191,7 +199,7 @@ def _bias_fits(node: ir.Node) -> bool:
     if bias is None:
         return True
     array = layers.constant(bias)
-    if array is None or array.dtype != np.float32 or not np.isfinite(array).all():
+    if array is None or array.dtype != np.float32 or not (np.abs(array) <= BIAS_LARGEST).all():
         return False
     channels = layers.output_channels(node, tuple(int(d) for d in weight.shape))  # type: ignore[arg-type]
     return array.size in (1, channels) and (array.size == 1 or array.shape[-1] == channels)

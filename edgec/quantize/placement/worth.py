@@ -44,9 +44,10 @@ def worthwhile(model: ir.Model, assignment: Assignment, rules: Rules, arch: str)
         model: float model with shapes; not changed. Free dimensions count as 1.
         assignment: layer name -> Scheme or None.
         rules: the engine's.
-        arch: as `platform.machine()` says; where its kernels' costs are not known, nothing is taken back.
+        arch: as `platform.machine()` says; where its kernels' costs are not known, nothing is taken back. Nor is it
+            where activations have 16 bits: those are for other targets.
     """
-    if arch not in rules.timed:
+    if arch not in rules.timed or any(scheme is not None and scheme.wide for scheme in assignment.values()):
         return Worth(dict(assignment), (), True)
     copy, given = model.clone(), dict(assignment)
     rules.prepare(copy, given)
