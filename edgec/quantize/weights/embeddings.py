@@ -6,9 +6,7 @@ Only the rows that are asked for are ever made float, so the table stays small i
 `DequantizeLinear` before the Gather a runtime would make the whole table float.
 
 1. Eight bits: int8, one scale a row (Zafrir et al. 2019, "Q8BERT", arXiv:1910.06188, has one a table).
-2. Four bits: two integers a byte, one scale a group of a row. Operators on int4 tensors are few (Gather is not among
-   them), so the table is uint8 and the halves are taken apart by Floor, exact in float32. The first half of a group is
-   in the low four bits, the second in the high ones.
+2. Four, five or six bits: packed into bytes (see `rows`), one scale a group of a row.
 3. A table that other nodes read too (a tied output layer, also through a Transpose) has eight bits, and those nodes a
    DequantizeLinear of the same integers.
 4. Left alone: tables read inside If, Loop or Scan, tables of short rows (< 16: boxes, anchors), small ones, those with
@@ -17,7 +15,7 @@ Only the rows that are asked for are ever made float, so the table stays small i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,14 +26,15 @@ from edgec.errors import UsageError
 from edgec.quantize import layers
 from edgec.quantize.weights.edit import Editor, in_main_graph
 from edgec.quantize.weights.groups import Format, Grouped, quantize
+from edgec.quantize.weights.rows import PLANES, Rows
 from edgec.quantize.weights.scales import best
 
 # Smaller tables don't pay for the nodes that integers need.
 SMALLEST = 8192
 # Shorter rows are seldom embeddings, and their scales would weigh too much.
 SHORTEST_ROW = 16
-# A group of four bits in a table (its scales are float16).
-GROUP = 16
+# Features that share a (float16) scale, by the bits of a table.
+GROUPS = {4: 16, 5: 32, 6: 32}
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 
 Log = Callable[[str, str], None]
@@ -83,21 +82,21 @@ class EmbeddingsQuantized:
 
 
 def quantize_embeddings(
-    model: ir.Model, *, bits: Literal[8, 4] = 8, group: int | None = None, exclude: Collection[str] = ()
+    model: ir.Model, *, bits: Literal[8, 6, 5, 4] = 8, group: int | None = None, exclude: Collection[str] = ()
 ) -> EmbeddingsQuantized:
     """A copy whose embedding tables are integers; everything else is as it was. Deterministic, needs no data.
 
     Args:
         model: float32 or float16, opset ≥ 13; not changed.
-        bits: 8, or 4 in groups.
-        group: features that share a scale; None: the whole row (8 bits), `GROUP` (4 bits).
+        bits: 8, or fewer in groups.
+        group: features that share a scale; None: the whole row (8 bits), `GROUPS` (fewer).
         exclude: tables (names of constants) or Gather nodes (names) that stay float.
 
     Raises:
         UsageError: another number of bits, or a group that is not positive.
     """
-    if bits not in (4, 8):
-        raise UsageError(f"{bits} bits for embeddings", "tables are made int8 or int4", "ask for 8 or 4", code="E215")
+    if bits not in (8, *PLANES):
+        raise UsageError(f"{bits} bits for embeddings", "tables have 4, 5, 6 or 8", "ask for one of these", code="E215")
     if group is not None and group < 1:
         raise UsageError(f"a group of {group} features", "a group has at least one", "leave it out", code="E215")
     copy = model.clone()
@@ -136,13 +135,14 @@ def tables(model: ir.Model, exclude: Collection[str] = (), skip: Log = lambda na
 
 
 def table_format(table: Table, bits: int, group: int | None) -> Format:
-    """The format that a table can have: four bits need groups of even size that divide the row, and no other reader."""
+    """The format that a table can have: fewer than eight bits need groups of whole bytes and no other reader."""
     features = table.array.shape[1]
-    if bits == 4 and not table.others:
-        wanted = min(group or GROUP, features)
-        fitting = [g for g in range(2, wanted + 1, 2) if features % g == 0]
+    if bits < 8 and not table.others:
+        step = 8 // min(PLANES[bits])
+        wanted = min(group or GROUPS[bits], features)
+        fitting = [g for g in range(step, wanted + 1, step) if features % g == 0]
         if fitting and fitting[-1] >= min(8, wanted):
-            return Format(4, fitting[-1])
+            return Format(bits, fitting[-1])
     if bits == 8 and group and group < features and features % group == 0 and not table.others:
         return Format(8, group)
     return Format(8)
@@ -150,89 +150,23 @@ def table_format(table: Table, bits: int, group: int | None) -> Format:
 
 def table_bytes(table: Table, format: Format) -> int:
     """Bytes that the integers and scales take in the file."""
-    return format.nbytes(*table.array.shape, scale_bytes=2 if format.bits == 4 else 4)
+    return format.nbytes(*table.array.shape, scale_bytes=2 if format.bits < 8 else 4)
 
 
 def round_table(table: Table, format: Format, importance: np.ndarray | None = None) -> Grouped:
     """The integers of a table. `importance` (features,): how much an error of each feature counts."""
-    parameters = best(table.array, format, importance, half_scales=format.bits == 4)
+    parameters = best(table.array, format, importance, half_scales=format.bits < 8)
     return quantize(table.array, *parameters, format)
 
 
 def rewrite(editor: Editor, table: Table, made: Grouped) -> None:
     """Put the integers where the float table was."""
-    name, format = table.name, made.format
-    rows, features = table.array.shape
-    count, width = format.groups(features), format.width(features)
-    if format.bits == 4:
-        halves = (made.integers + 8).astype(np.uint8).reshape(rows, count, 2, width // 2)
-        stored, scale = halves[:, :, 0] | (halves[:, :, 1] << 4), made.scale.astype(np.float16)
-    else:
-        stored, scale = made.integers.astype(np.int8).reshape(rows, count, width), made.scale
-    if count == 1:
-        stored = stored[:, 0]
-    integers = editor.constant(f"{name}_int{format.bits}", stored)
-    scales = editor.constant(f"{name}_scale", scale if count == 1 else scale[:, :, None])
-    constants = _Constants(editor)
+    rows = Rows(editor, table.name, made)
     for gather in table.gathers:
-        editor.replace(gather, _rows(editor, constants, gather, integers, scales, features, made))
+        editor.replace(gather, rows.nodes(gather))
     if table.others:
-        _others(editor, table, integers, made.scale)
+        _others(editor, table, rows.stored[0], made.scale)
     editor.drop(table.value)
-
-
-class _Constants:
-    """Numbers that the nodes of a table share."""
-
-    def __init__(self, editor: Editor) -> None:
-        self._editor, self._made = editor, dict[str, ir.Value]()
-
-    def __call__(self, name: str, array: np.ndarray) -> ir.Value:
-        if name not in self._made:
-            self._made[name] = self._editor.constant(name, array)
-        return self._made[name]
-
-
-def _rows(
-    editor: Editor,
-    constants: _Constants,
-    gather: ir.Node,
-    integers: ir.Value,
-    scales: ir.Value,
-    features: int,
-    made: Grouped,
-) -> Sequence[ir.Node]:
-    """The nodes that give what the Gather of the float table gave."""
-    ids, result = gather.inputs[1], gather.outputs[0]
-    name, wanted = str(result.name), result.dtype or _dtype(gather)
-    nodes: list[ir.Node] = []
-
-    def add(op_type: str, inputs: Sequence[ir.Value | None], suffix: str, **attributes: int) -> ir.Value:
-        kind = ir.DataType(attributes["to"]) if "to" in attributes else _result_type(op_type, inputs)
-        nodes.append(editor.node(op_type, inputs, f"{name}_{suffix}", dict(attributes), kind=kind))
-        return nodes[-1].outputs[0]
-
-    float32 = int(ir.DataType.FLOAT)
-    value = add("Cast", [add("Gather", [integers, ids], "integers", axis=0)], "float", to=float32)
-    if made.format.bits == 4:
-        sixteen = constants("sixteen", np.array(16, np.float32))
-        high = add(
-            "Floor", [add("Mul", [value, constants("sixteenth", np.array(0.0625, np.float32))], "shifted")], "high"
-        )
-        low = add("Sub", [value, add("Mul", [high, sixteen], "high_part")], "low")
-        value = add("Concat", [low, high], "halves", axis=-1)
-        value = add("Sub", [value, constants("eight", np.array(8, np.float32))], "signed")
-    scale = add("Gather", [scales, ids], "scale", axis=0)
-    if scale.dtype == ir.DataType.FLOAT16:
-        scale = add("Cast", [scale], "scale_float", to=float32)
-    value = add("Mul", [value, scale], "dequantized")
-    if made.format.groups(features) > 1:
-        rank = 0 if ids is None or ids.shape is None else ids.shape.rank()
-        shape = np.array([0] * rank + [features], np.int64)
-        value = add("Reshape", [value, constants(f"row_shape_{rank}", shape)], "row")
-    if wanted == ir.DataType.FLOAT16:
-        add("Cast", [value], "half", to=int(wanted))
-    return nodes
 
 
 def _others(editor: Editor, table: Table, integers: ir.Value, scale: np.ndarray) -> None:
@@ -276,13 +210,3 @@ def _axis(node: ir.Node, source: ir.Value) -> int:
     axis = 0 if attribute is None else attribute.as_int()
     rank = source.shape.rank() if source.shape is not None else 0
     return axis + rank if axis < 0 else axis
-
-
-def _dtype(gather: ir.Node) -> ir.DataType | None:
-    source = gather.inputs[0]
-    return None if source is None else source.dtype
-
-
-def _result_type(op_type: str, inputs: Sequence[ir.Value | None]) -> ir.DataType | None:
-    first = inputs[0]
-    return None if first is None else first.dtype

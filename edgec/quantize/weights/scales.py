@@ -13,7 +13,12 @@ import numpy as np
 from edgec.quantize.weights.groups import Format, Grouped, blocks, quantize, usable
 
 # How much of the min-max range is tried. Eight bits lose more by clipping than they gain, so few are worth trying.
-RATIOS = {4: tuple(np.linspace(1.0, 0.6, 17)), 8: (1.0, 0.97, 0.94, 0.9)}
+RATIOS = {
+    4: tuple(np.linspace(1.0, 0.6, 17)),
+    5: tuple(np.linspace(1.0, 0.7, 9)),
+    6: tuple(np.linspace(1.0, 0.8, 6)),
+    8: (1.0, 0.97, 0.94, 0.9),
+}
 # Elements looked at together: bounds the memory of the search.
 CHUNK = 1 << 20
 
