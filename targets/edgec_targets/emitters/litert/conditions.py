@@ -6,20 +6,16 @@ would keep two subgraphs, which no delegate takes. Branches whose results differ
 
 from __future__ import annotations
 
-import itertools
-
 import onnx_ir as ir
 
 
 def select(model: ir.Model) -> bool:
-    """Replace every If of the main graph that allows it, in place, inner ones of a branch the next time."""
-    names = itertools.count()
-    changed = False
+    """Replace the first If of the main graph that allows it, in place. False where there is none."""
     for node in list(model.graph):
         if node.op_type == "If" and node.domain in ("", "ai.onnx") and _alike(node):
-            _inline(model.graph, node, names)
-            changed = True
-    return changed
+            _inline(model.graph, node)
+            return True
+    return False
 
 
 def _branches(node: ir.Node) -> tuple[ir.Graph, ir.Graph]:
@@ -40,10 +36,10 @@ def _alike(node: ir.Node) -> bool:
     return True
 
 
-def _inline(graph: ir.Graph, node: ir.Node, names: itertools.count[int]) -> None:
+def _inline(graph: ir.Graph, node: ir.Node) -> None:
     both = []
-    for branch in _branches(node):
-        mark = f"if_{next(names)}"
+    for side, branch in zip(("then", "else"), _branches(node), strict=True):
+        mark = f"{node.name or node.outputs[0].name}/{side}"
         results = list(branch.outputs)
         for value in list(branch.initializers.values()):
             del branch.initializers[str(value.name)]

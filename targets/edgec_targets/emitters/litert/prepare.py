@@ -26,7 +26,7 @@ _KEPT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
 _SHAPE_KEPT = ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
 _MOST_BYTES = 32 << 20
 """A folded constant may be this large: weights that a model transposes or casts before use."""
-_ROUNDS = 10
+_ROUNDS = 40
 _OLDEST = 13
 """The opset whose Softmax, Squeeze and Reduce… the writers know; older models are converted."""
 
@@ -58,7 +58,8 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
             except Exception as e:  # the folder runs ONNX's reference operators, which may raise anything
                 why = f"Its constants can't be folded: {' '.join(str(e).split())[:300]}"
                 return copy, [Problem("the model", "", why, "Use the onnxruntime payload.")]
-            if not conditions.select(copy) and not changed:
+            # An If that only asks for a rank or a size folds once shapes are known: first all that folds.
+            if not changed and not conditions.select(copy):
                 break
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
         common.IdentityEliminationPass()(copy)
