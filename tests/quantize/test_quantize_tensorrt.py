@@ -64,28 +64,59 @@ def test_rules_of_the_parser_hold(build, feeds, bias):
     lint(made)
     nodes = {n.name: n for n in made.graph}
     assert not dequantized(nodes["stem"], 0) and layers.constant(nodes["stem"].inputs[1]).dtype == np.float32
-    for name in ("narrow", "block", "classify"):
+    assert not dequantized(nodes["classify"], 0)  # ten outputs: the head stays float
+    for name in ("narrow", "block"):
         assert dequantized(nodes[name], 0) and dequantized(nodes[name], 1), name
         weight = nodes[name].inputs[1].producer()
         assert layers.constant(weight.inputs[0]).dtype == np.int8  # stored as integers: the file is small
     Session(made)
 
 
-def test_both_inputs_of_a_residual_add_are_quantized_where_an_integer_layer_follows(build, feeds):
+def sums(kind, *, wide=16):
+    """A sum of two convolutions' results, or of one and its input, and a layer behind."""
     rng = np.random.default_rng(2)
-    w = {f"w{i}": rng.normal(0, 0.2, (16, 16, 3, 3)).astype(np.float32) for i in range(3)}
+    shapes = {"w0": (16, 16, 3, 3), "w1": (16, 16, 3, 3), "w2": (16, 16, 3, 3), "w3": (wide, 16, 3, 3)}
+    w = {k: rng.normal(0, 0.2, s).astype(np.float32) for k, s in shapes.items()}
+    operands = {"identity": ["a", "b"], "two layers": ["side", "b"], "activation between": ["a", "br"]}[kind]
     nodes = [
         ("Conv", ["x", "w0"], ["a"], {"pads": [1] * 4}),
-        ("Conv", ["a", "w1"], ["b"], {"pads": [1] * 4}),
-        ("Add", ["a", "b"], ["s"], {}, "sum"),
-        ("Conv", ["s", "w2"], ["y"], {"pads": [1] * 4}),
-    ]
-    model = build(nodes, {"x": [1, 16, 8, 8]}, ["y"], w)
+        ("Conv", ["a", "w1"], ["b"], {"pads": [1] * 4}, "last"),
+        *([("Conv", ["a", "w2"], ["side"], {"pads": [1] * 4}, "side")] if kind == "two layers" else []),
+        *([("Relu", ["b"], ["br"])] if kind == "activation between" else []),
+        ("Add", operands, ["s"], {}, "sum"),
+        ("Conv", ["s", "w3"], ["y"], {"pads": [1] * 4}),
+    ]  # fmt: skip
+    return nodes, {"x": [1, 16, 8, 8]}, w
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"), [("identity", (True, False)), ("two layers", (False, True)), ("activation between", (True, True))]
+)
+def test_a_residual_add_joins_the_last_layer_and_its_other_operand_is_quantized(build, feeds, kind, read):
+    nodes, inputs, w = sums(kind)
+    used = {i for n in nodes for i in n[1]}
+    model = build(nodes, inputs, ["y"], {k: v for k, v in w.items() if k in used})
     made = q.quantize_with_data(model, feeds(model), placement="tensorrt", effort="plain").model
     add = next(n for n in made.graph if n.name == "sum")
-    assert dequantized(add, 0) and dequantized(add, 1)
+    assert (dequantized(add, 0), dequantized(add, 1)) == read
     assert add.outputs[0].consumers()[0].op_type == "QuantizeLinear"
     lint(made)
+
+
+@pytest.mark.parametrize(("outputs", "inner"), [(10, False), (64, True)])
+def test_a_narrow_head_stays_float(build, feeds, outputs, inner):
+    rng = np.random.default_rng(4)
+    w = {"w0": rng.normal(0, 0.2, (32, 64)), "w1": rng.normal(0, 0.2, (outputs, 32))}
+    nodes = [
+        ("Gemm", ["x", "w0"], ["h"], {"transB": 1}, "inner"),
+        ("Relu", ["h"], ["r"]),
+        ("Gemm", ["r", "w1"], ["l"], {"transB": 1}, "head"),
+        ("Softmax", ["l"], ["y"]),
+    ]
+    model = build(nodes, {"x": [1, 64]}, ["y"], {k: v.astype(np.float32) for k, v in w.items()})
+    made = q.quantize_with_data(model, feeds(model), placement="tensorrt", effort="plain").model
+    named = {n.name: n for n in made.graph}
+    assert dequantized(named["inner"], 0) and dequantized(named["head"], 0) is inner
 
 
 def test_asymmetric_schemes_are_refused(build, feeds):

@@ -33,6 +33,7 @@ class Rules:
             integer consumer wants one.
         own_scale: operators on integers that requantize: output has its own scale.
         same_scale: operators that move or select integers: output has the input's scale.
+        joins_sums: an Add is computed in the Conv that makes one of its operands: that one is not quantized.
         absorbed: activations that a saturating Q after the layer replaces.
         accepts: whether a node of these types, with its attributes, is one that the engine fuses.
         equivalent: gives a float model that computes the same and quantizes better; ranges are taken on it.
@@ -56,6 +57,7 @@ class Rules:
     prepare: Callable[[ir.Model, Assignment], None] = _as_it_is
     scheme: Scheme = Scheme()  # noqa: RUF009 - frozen
     symmetric: bool = False
+    joins_sums: bool = False
     float_bias: bool = False
     timed: frozenset[str] = frozenset()
     min_opset: int = 13

@@ -7,10 +7,12 @@ NVIDIA, "Working with Quantized Types" (TensorRT developer guide, explicit quant
 - biases are float: a DequantizeLinear of int32 is refused;
 - Q/DQ go on what a Conv, Gemm or MatMul *reads*; its result goes into Relu or Clip in float, where TensorRT fuses both
   into the integer kernel; nothing is quantized behind a layer whose result stays float (the last one);
-- an Add of a residual block gets Q/DQ on both inputs, so that it joins the convolution before it;
+- an Add of a residual block joins the last convolution before it, whose result is not quantized: Q/DQ there would part
+  the two. Its other operand is, so that the joint kernel reads integers ("quantize the residual input");
 - the stem stays float: a convolution of at most four channels, depthwise ones right behind it, and the pointwise one of
   at most 32 channels behind those. Integer tensor cores take channels by 32, so there is little to gain, and its noise
   goes through the whole model (EfficientNet-Lite0 gains 5 dB for 4 % of the multiplications);
+- for the same reason the head stays float where it has under 32 outputs: its noise goes straight into the answer;
 - pools, reshapes and transposes need none: TensorRT moves Q and DQ across them itself.
 """
 
@@ -25,12 +27,14 @@ from edgec.quantize.scheme import Scheme
 
 _FEW = 4  # channels of an image, and one more
 _BLOCK = 32  # channels that an integer tensor core takes at once
+_TO_ANSWER = frozenset({"Flatten", "Identity", "LogSoftmax", "Reshape", "Sigmoid", "Softmax", "Squeeze"})
 
 
 def _accepts(node: ir.Node) -> bool:
-    if node.op_type == "MatMul":
+    if node.op_type in ("Gemm", "MatMul"):
         weight = layers.weight_of(node)
-        return weight is not None and weight.shape is not None and len(weight.shape) == 2
+        known = weight is not None and weight.shape is not None and len(weight.shape) == 2
+        return known and not _head(node)
     return node.op_type != "Conv" or not _stem(node)
 
 
@@ -52,6 +56,24 @@ def _stem(node: ir.Node) -> bool:
         if before is None:
             return False
         node, pointwise = before, False
+
+
+def _head(node: ir.Node) -> bool:
+    """Whether a product has few outputs and all of them are the model's, or probabilities made of them."""
+    weight = layers.weight_of(node)
+    shape = () if weight is None or weight.shape is None else tuple(int(d) for d in weight.shape)  # type: ignore[arg-type]
+    if not shape or layers.output_channels(node, shape) >= _BLOCK:
+        return False
+    pending, ends = list(node.outputs), 0
+    while pending:
+        value = pending.pop()
+        ends += value.is_graph_output()
+        for consumer in value.consumers():
+            constant = any(layers.constant_tensor(v) is not None for v in consumer.inputs)
+            if consumer.op_type not in _TO_ANSWER and not (consumer.op_type == "Add" and constant):
+                return False
+            pending += consumer.outputs
+    return ends > 0
 
 
 def _form(node: ir.Node) -> tuple[int, int]:
@@ -85,5 +107,6 @@ RULES = Rules(
     equivalent=centre,
     scheme=Scheme(activation="int8", symmetric_activation=True),
     symmetric=True,
+    joins_sums=True,
     float_bias=True,
 )
