@@ -29,7 +29,10 @@ from benchmarks.quantization.peers import PEERS, recipes
 from benchmarks.quantization.recipe import Case
 
 ENGINES = ("onnxruntime", "openvino")
-SCORING = ("score.py", "figures.py", "engines.py")
+SCORING = ("figures.py", "engines.py")
+"""What a kept score depends on, besides its file, data, engine and machine."""
+LIMITS = {"minilm_sts": 200}
+"""Pairs of sentences, of 600: those that eval.py's own limit takes, for time's sake."""
 
 
 def identity(peer: str, recipe: str, engine: str) -> str:
@@ -95,7 +98,8 @@ class Run:
                     rows[key] |= {"bytes": made.bytes, "cpu_s": made.cpu_s, "peak_mib": made.peak_mib}
                     file = files.exact(case, made.file) if engine == "exact" else made.file
                     jobs.append({"id": key, "file": file, "engine": engine})
-        self.score(case, rows, jobs, of_data)
+        if not self.given.files_only:
+            self.score(case, rows, jobs, of_data)
         return rows
 
     def made(self, case: Case, peer: str, recipe: Any, of_data: str) -> files.Made:
@@ -122,13 +126,13 @@ class Run:
             content = [Path(job["file"]).read_bytes()]
             weights = Path(job["file"]).with_suffix(".bin")
             content += [weights.read_bytes()] if job["file"].endswith(".xml") else []
-            facts = f"{engine} {versions.get(engine)} {of_data} {self.given.limit} {results.machine()[0]}"
+            facts = f"{engine} {versions.get(engine)} {of_data} {self.limit(case)} {results.machine()[0]}"
             job["kept"] = str(kept / f"{digest(*content, code, facts.encode())}.json")
         work = {
             "case": str(case.folder),
             "score": [j for j in jobs if self.given.fresh or not Path(j["kept"]).exists()],
             "time": [] if self.given.no_times else [j for j in jobs if j["engine"] != "exact"],
-            "limit": self.given.limit,
+            "limit": self.limit(case),
             "rounds": self.given.rounds,
             "times": str(FOLDER / f"times-{case.name}.json"),
         }
@@ -148,6 +152,10 @@ class Run:
                 row["float_over_it"] = record.ratio(base, times[job["id"]])
                 row["cpu_ms"] = round(1e3 * sorted(times[job["id"]])[len(times[job["id"]]) // 2], 4)
 
+    def limit(self, case: Case) -> int | None:
+        """Evaluation samples; None: all."""
+        return self.given.limit or LIMITS.get(case.name)
+
     def versions(self, peer: str, engine: str, scored_with: dict[str, str]) -> dict[str, str]:
         """The tool's and the engine's; of our own also the digest of its sources."""
         found = {engine: scored_with.get(engine, "")}
@@ -166,6 +174,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="quantize and score again what is kept")
     parser.add_argument("--redo", nargs="+", default=[], metavar="RECIPE", help="quantize again by these recipes")
     parser.add_argument("--fresh-environments", action="store_true", help="install the peers again")
+    parser.add_argument("--files-only", action="store_true", help="quantize what is missing; no scores, no rows")
     parser.add_argument("--no-times", action="store_true", help="leave the times out; the rows are then not written")
     parser.add_argument("--table", action="store_true", help="only write the table in the docs from the results")
     given = parser.parse_args()
@@ -174,7 +183,7 @@ def main() -> None:
         run = Run(given)
         for case in given.model:
             rows = run.case(case)
-            if given.limit is None and not given.no_times:
+            if given.limit is None and not given.no_times and not given.files_only:
                 results.merge(case, rows, run.notes, known(case))
                 table.write(results.read())
     found = results.read()

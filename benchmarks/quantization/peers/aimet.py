@@ -1,4 +1,4 @@
-"""AIMET for ONNX (Qualcomm): its defaults; per channel; its optimizers of the weights.
+"""AIMET for ONNX (Qualcomm): its defaults (per channel), and its optimizers of the weights.
 
 AdaRound takes the 10,000 iterations a layer that its documentation recommends, on the two smallest models alone: on
 EfficientNet-Lite0 that is hours.
@@ -45,9 +45,9 @@ def quantized(
 
 RECIPES = (
     Recipe("defaults", quantized),
-    Recipe("per channel", quantized, PER_CHANNEL),
-    Recipe("per channel, CLE", quantized, PER_CHANNEL | {"equalize": True}, CONVOLUTIONAL),
-    Recipe("per channel, sequential MSE", quantized, PER_CHANNEL | {"optimizer": "seq_mse"}),
-    Recipe("per channel, AdaRound", quantized, PER_CHANNEL | {"optimizer": "adaround"}, SMALL),
+    Recipe("batch norms folded", quantized, PER_CHANNEL, ("ultraface", "ppocr_cls")),
+    Recipe("CLE", quantized, PER_CHANNEL | {"equalize": True}, CONVOLUTIONAL),
+    Recipe("sequential MSE", quantized, PER_CHANNEL | {"optimizer": "seq_mse"}, CONVOLUTIONAL),
+    Recipe("AdaRound", quantized, PER_CHANNEL | {"optimizer": "adaround"}, SMALL),
     Recipe("htp_v81", quantized, {"config": "htp_v81", "fold": True}),
 )
