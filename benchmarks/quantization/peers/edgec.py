@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quantization.recipe import SYMMETRIC, Case, Recipe
+from benchmarks.quantization.recipe import SYMMETRIC, TRANSFORMER, Case, Recipe
 
 BOTH = ("onnxruntime", "openvino")
 
@@ -39,6 +39,30 @@ def integers(case: Case, out: Path, *, weight_bits: int = 8, **how: Any) -> None
     _write(out, quantize.quantize_with_data(model, calibration, scheme=scheme, **how).model)
 
 
+def dynamic(case: Case, out: Path, *, calibrated: bool) -> None:
+    """Activations quantized at run time; calibration data smooth outliers and fit weights."""
+    from edgec.quantize.dynamic import quantize_dynamic
+
+    model, calibration = _loaded(case)
+    _write(out, quantize_dynamic(model, data=calibration if calibrated else None).model)
+
+
+def weights(case: Case, out: Path, **how: Any) -> None:
+    from edgec.quantize.weights import quantize_weights
+
+    model, calibration = _loaded(case)
+    _write(out, quantize_weights(model, data=calibration, **how).model)
+
+
+def half(case: Case, out: Path) -> None:
+    """Weights stored in float16, arithmetic in float32."""
+    from edgec.quantize.half import to_half
+
+    model, calibration = _loaded(case)
+    _write(out, to_half(model, data=calibration).model)
+
+
+LARGE = ("efficientnet_lite0", *TRANSFORMER)
 RECIPES = (
     Recipe("plain", integers, {"effort": "plain", "arch": "x86_64"}),
     Recipe("default", integers, {"arch": "x86_64"}, engines=BOTH),
@@ -51,4 +75,10 @@ RECIPES = (
         cases=SYMMETRIC,
         engines=("exact", "onnxruntime", "openvino"),
     ),
+    Recipe("dynamic", dynamic, {"calibrated": True}, ("silero_vad", *TRANSFORMER)),
+    Recipe("dynamic, without data", dynamic, {"calibrated": False}, ("silero_vad", *TRANSFORMER)),
+    Recipe("weight-only int8", weights, {"bits": 8}, LARGE, BOTH),
+    Recipe("weight-only int4", weights, {"bits": 4}, TRANSFORMER),
+    Recipe("weight-only int4, at most 20 MB", weights, {"bits": 4, "max_bytes": 20_000_000}, TRANSFORMER),
+    Recipe("float16 weights", half, {}, LARGE, BOTH),
 )

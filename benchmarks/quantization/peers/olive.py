@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quantization.recipe import Case, Recipe
+from benchmarks.quantization.recipe import TRANSFORMER, Case, Recipe
 
 SCRIPT = """
 from pathlib import Path
-from benchmarks.quantization.recipe import Case
+from benchmarks.quantization.recipe import TRANSFORMER, Case
 from olive.data.registry import Registry
 
 class Samples:
@@ -67,6 +67,7 @@ def quantized(case: Case, out: Path, *, passes: dict[str, Any], data: bool) -> N
 
 BEST = {"quant_format": "QDQ", "per_channel": True, "activation_type": "uint8", "precision": "int8"}
 BEST |= {"calibrate_method": "MinMax", "quant_preprocess": True}
+LARGE = ("efficientnet_lite0", *TRANSFORMER)
 PEEPHOLE: dict[str, Any] = {"OnnxPeepholeOptimizer": {}}
 RECIPES = (
     Recipe("static, defaults", quantized, {"passes": {"OnnxStaticQuantization": {}}, "data": True}),
@@ -74,4 +75,5 @@ RECIPES = (
         "static, U8S8 per channel", quantized, {"passes": PEEPHOLE | {"OnnxStaticQuantization": BEST}, "data": True}
     ),
     Recipe("dynamic, defaults", quantized, {"passes": {"OnnxDynamicQuantization": {}}, "data": False}),
+    Recipe("float16", quantized, {"passes": {"OnnxFloatToFloat16": {"keep_io_types": True}}, "data": False}, LARGE),
 )
