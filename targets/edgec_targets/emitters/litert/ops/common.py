@@ -102,9 +102,11 @@ def requantized(ctx: Context, tensor: Tensor, quantization: Quantization | None)
     if quantization is None or tensor.quantization == quantization:
         return tensor
     if tensor.data is not None and tensor.quantization is not None:
-        real = (tensor.data.astype(np.float32) - tensor.quantization.zero_point[0]) * np.float32(
+        held = (tensor.data.astype(np.float32) - tensor.quantization.zero_point[0]) * np.float32(
             tensor.quantization.scale[0]
         )
-        whole = np.rint(real / np.float32(quantization.scale[0])) + quantization.zero_point[0]
+        whole = np.rint(held / np.float32(quantization.scale[0])) + quantization.zero_point[0]
         return ctx.file.constant(np.clip(whole, -128, 127).astype(np.int8), quantization)
-    return ctx.op("QUANTIZE", [tensor], tensor.shape, "QuantizeOptions", dtype="int8", quantization=quantization)
+    # Not QUANTIZE from integers to integers: XNNPACK's kernel has a multiplier of eight fractional bits.
+    real = ctx.op("DEQUANTIZE", [tensor], tensor.shape, "DequantizeOptions", dtype="float32")
+    return ctx.op("QUANTIZE", [real], tensor.shape, "QuantizeOptions", dtype="int8", quantization=quantization)
