@@ -14,6 +14,7 @@ from edgec import quantize as q
 from edgec.data import Dataset, sqnr_db
 from edgec.errors import BadInputError
 from edgec.quantize.corrections.equalize import equalize
+from edgec.quantize.corrections.equalize.choose import equalize_where_better
 from edgec.quantize.corrections.equalize.linear import linear
 from edgec.quantize.corrections.equalize.ties import groups
 from edgec.quantize.scheme import Scheme
@@ -238,3 +239,20 @@ def test_same_bytes_every_time(build: Build, feeds: Feeds) -> None:
     model = build(nodes, X, ["y"], constants)
     a, b = (ir.to_proto(equalize(model, feeds(model)).model).SerializeToString(deterministic=True) for _ in "ab")
     assert a == b
+
+
+def test_held_out_samples_decide(build: Build, feeds: Feeds) -> None:
+    nodes, constants = depthwise(5.0)
+    model = build(nodes, X, ["y"], constants)
+    data = feeds(model, 16)
+
+    def plain(m: ir.Model) -> ir.Model:
+        return q.quantize_with_data(m, data, effort="plain").model
+
+    quantized = plain(model)
+    outcome = equalize_where_better(model, quantized, data, plain)
+    assert outcome.kept and outcome.after > outcome.before + 10 and outcome.equalized.changed
+    worse = equalize_where_better(model, outcome.quantized, data, lambda _: quantized)
+    assert not worse.kept and worse.quantized is outcome.quantized
+    few = equalize_where_better(model, quantized, feeds(model, 3), plain)
+    assert not few.kept and few.equalized is None and few.quantized is quantized

@@ -18,18 +18,17 @@ import onnx_ir as ir
 from edgec.data import Dataset
 from edgec.quantize import layers
 from edgec.quantize.corrections.equalize.absorb import absorb
+from edgec.quantize.corrections.equalize.extremes import Extremes, channel_extremes
 from edgec.quantize.corrections.equalize.linear import linear, new_constant
 from edgec.quantize.corrections.equalize.scales import by_activations, by_weights
 from edgec.quantize.corrections.equalize.ties import Group, groups
-from edgec.quantize.observers import ChannelMinMax
-from edgec.quantize.session import Session, expose
+from edgec.quantize.session import Session
 
-Extremes = dict[str, tuple[np.ndarray, np.ndarray]]
 By = Literal["weights", "activations"]
 # The scaled model may differ from the given one by so much of its largest output: float32's rounding, in other places.
 TOLERANCE = 1e-3
-# Samples that extremes by channel are taken from, and that both models are compared on.
-SAMPLES, COMPARED = 64, 4
+# Samples that both models are compared on.
+COMPARED = 4
 
 
 @dataclass(frozen=True)
@@ -82,18 +81,25 @@ class Equalized:
 
 
 def equalize(
-    model: ir.Model, data: Dataset | None = None, *, by: By = "weights", alpha: float = 0.5, biases: bool = True
+    model: ir.Model,
+    data: Dataset | None = None,
+    *,
+    by: By = "weights",
+    alpha: float = 0.5,
+    biases: bool = True,
+    extremes: Extremes | None = None,
 ) -> Equalized:
     """An equivalent float model whose channels span more alike. Deterministic; names of values stay.
 
     Args:
         model: float model with shapes; not changed.
-        data: calibration feeds, the first `SAMPLES` are used. Needed where factors come from values; without it, groups
-            with bounds (ReLU6) stay as they are, no bias is absorbed, and the result is not compared.
+        data: calibration feeds. Needed where factors come from values; without it, groups with bounds (ReLU6) stay as
+            they are, no bias is absorbed, and the result is not compared.
         by: "weights": √(r₂/r₁) of the layers on both sides, best where a tensor of weights has one scale.
             "activations": what the values take against the weights behind, best with one scale per output channel.
         alpha: with "activations": 1 looks at the values alone.
         biases: absorb high biases as well.
+        extremes: of `channel_extremes(model, data)`, where they were taken already.
 
     Raises:
         ValueError: factors from values are asked for without data, or alpha is not in 0 … 1.
@@ -106,7 +112,9 @@ def equalize(
     copy = model.clone()
     found = groups(copy)
     nothing = Equalized(model, by, (), {}, float("nan"))
-    before = {} if data is None else _extremes(copy, data)
+    before = extremes or {}
+    if extremes is None and data is not None:
+        before = channel_extremes(model, data)
     factors = by_weights(found, before) if by == "weights" else by_activations(found, before, alpha)
     linears = {layer.node: layer for g in found for layer in (*g.producers, *g.consumers)}
     scaled = []
@@ -141,32 +149,6 @@ def compare(model: ir.Model, other: ir.Model, data: Dataset) -> float:
     return worst
 
 
-def _extremes(model: ir.Model, data: Dataset) -> Extremes:
-    """By channel, of every value that a node reads first or gives first; those that turn infinite are left out."""
-    floats = layers.float_values(model)
-    wanted: dict[ir.Value, int] = {}
-    for node in model.graph:
-        kind = node.op_type
-        if not layers.is_onnx(node):
-            continue
-        for value in (*node.inputs[:1], *node.outputs[:1]):
-            if value in floats and value is not None and value.shape is not None and len(value.shape) > 1:
-                last = kind in ("MatMul", "Gemm") or (value.producer() or node).op_type in ("MatMul", "Gemm")
-                axis = len(value.shape) - 1 if last else 1
-                if isinstance(value.shape[axis], int):
-                    wanted.setdefault(value, axis)
-    names = [str(v.name) for v in wanted if not v.is_graph_input()]
-    if not names:
-        return {}
-    observers = {str(v.name): ChannelMinMax(axis) for v, axis in wanted.items()}
-    session = Session(expose(model, names))
-    for feed in islice(data, SAMPLES):
-        for name, array in zip(session.outputs, session.run(feed), strict=True):
-            observers[name].update(array)
-    found = {name: observers[name].ranges() for name in names}
-    return {n: (low, high) for n, (low, high) in found.items() if low.size and np.isfinite([low, high]).all()}
-
-
 def _scale_addends(graph: ir.Graph, group: Group, factor: np.ndarray) -> None:
     """Constants that are added inside a group take its factor."""
     for node, index in group.addends:
@@ -198,4 +180,4 @@ def _drop_unused(graph: ir.Graph) -> None:
             del graph.initializers[value.name]
 
 
-__all__ = ["Equalized", "Group", "Scaled", "compare", "equalize", "groups"]
+__all__ = ["Equalized", "Group", "Scaled", "channel_extremes", "compare", "equalize", "groups"]
