@@ -189,6 +189,9 @@ def main() -> None:
     found = results.read()
     table.write(found)
     print(bars.printed(found))
+    for case, rows in found["rows"].items():
+        for line in table.behind(rows):
+            print(f"{case}: a peer is better: {line}")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def bars(found: dict[str, Any]) -> list[Bar]:
 
 
 def table(found: dict[str, Any]) -> list[str]:
-    """A line a bar, the largest memory, and the installation."""
+    """A line a bar, the largest memory, and the installation; figures that miss are bold."""
     lines = ["| bar | asked | edgec | best peer |", "| --- | --- | --- | --- |"]
     for bar in bars(found):
         rows = list(found["rows"].get(bar.case, {}).values())
@@ -153,9 +153,10 @@ def table(found: dict[str, Any]) -> list[str]:
 def _said(bar: Bar, row: Row | None) -> str:
     if row is None:
         return "–"
-    verdict = "met" if all(d.met(row) for d in bar.demands) else "**not met**"
+    verdict = "met" if all(d.met(row) for d in bar.demands) else "not met"
     tool = "" if row["peer"] == "edgec" else f"{row['peer']}, "
-    return f"{', '.join(d.of(row) for d in bar.demands)}: {verdict} ({tool}{row['recipe']})"
+    figures = ", ".join(d.of(row) if d.met(row) else f"**{d.of(row)}**" for d in bar.demands)
+    return f"{figures}: {verdict} ({tool}{row['recipe']})"
 
 
 def printed(found: dict[str, Any]) -> str:

@@ -111,6 +111,24 @@ def model_table(rows: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def behind(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Where a peer's file is better than every one of ours, column by column, in the same engine."""
+    metric = next((row["metric"] for row in rows.values() if "metric" in row), "")
+    found = []
+    for column in (*QUALITY.get(metric, ()), *COMMON):
+        for engine, short in ENGINES.items():
+            scored = [r for r in rows.values() if "error" not in r and r["engine"] == engine and r["peer"] != "float32"]
+            known = [(v, r) for r in scored if (v := column.value(r)) is not None]
+            ours = [v for v, r in known if r["peer"] == "edgec"]
+            if not ours or not known:
+                continue
+            best, row = column.best(known, key=lambda pair: pair[0])
+            if column.best(best, column.best(ours)) != column.best(ours):
+                text = f"{column.title} in {short}: {column.text(best)} ({row['peer']}, {row['recipe']})"
+                found.append(f"{text}, ours {column.text(column.best(ours))}")
+    return found
+
+
 def environment_table(found: dict[str, Any]) -> list[str]:
     """What each tool's installation takes."""
     lines = ["| tool | MB installed | seconds | versions |", "| --- | ---: | ---: | --- |"]
@@ -127,16 +145,39 @@ def environment_table(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+LEGEND = """\
+Every file is quantized with the same calibration inputs and scored on the same evaluation set by the same code;
+**bold**: the best quantized file of a column, whoever made it.
+
+- *runs in*: ORT is onnxruntime; both engines on one thread. *exact*: a symmetric int8 file with uint8 zero points of
+  128, the same numbers, so that onnxruntime's s8·s8 kernels don't decide.
+- *dB*: all float outputs, before a final softmax.
+- *speed ×*: CPU time of float32 in onnxruntime over this row's, on 8 inputs, all files of a model in turn in one
+  process (10th to 90th percentile of the rounds).
+- *CPU s*, *MiB*: of the process that made the file, imports included, on the threads that the tool takes by itself.
+
+A tool that fails on a model is a row with its message."""
+
+
 def rendered(found: dict[str, Any]) -> str:
-    """Everything between the markers."""
-    lines = bars.table(found)
+    """Everything between the markers: the bars, a table a model (folded but the first), the installations."""
+    lines = [*bars.table(found), "", LEGEND]
     for case in (c for c in NAMES if found["rows"].get(c)):
         rows = found["rows"][case]
         dates = sorted({row["date"] for row in rows.values()})
-        lines += ["", f"### {NAMES[case]}", "", *model_table(rows), "", f"Taken {' to '.join({dates[0], dates[-1]})}."]
-    lines += ["", "### What the tools take to install", "", *environment_table(found["environments"])]
+        taken = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
+        count = next((row["n"] for row in rows.values() if "n" in row), 0)
+        title = f"<b>{NAMES[case]}</b>: {len(rows)} rows, {SAMPLES.get(case, '{} samples').format(count)}, {taken}"
+        opened = " open" if case == next(iter(NAMES)) else ""
+        lines += ["", f"<details{opened}><summary>{title}</summary>", "", *model_table(rows), "", "</details>"]
+    lines += ["", "What the tools take to install, in an empty environment:", ""]
+    lines += environment_table(found["environments"])
     machines = "; ".join(f"{m['cpu']} ({', '.join(m['isa'])})" for m in found["machines"].values())
-    return "\n".join([*lines, "", f"Machine: {machines}. Every row's date, versions and machine are in the JSON."])
+    notes = f"Machine: {machines}. Versions and dates of every row are in `benchmarks/results/quantization.json`."
+    return "\n".join([*lines, "", notes])
+
+
+SAMPLES = {"minilm_sts": "{} pairs of sentences", "silero_vad": "{} frames"}
 
 
 def write(found: dict[str, Any]) -> None:

@@ -270,4 +270,7 @@ def test_a_bar_is_held_against_both_sides_by_the_same_rule() -> None:
     found = {"rows": {"efficientnet_lite0": {str(i): r for i, r in enumerate(rows)}}, "environments": {}}
     line = bars.table(found)[2]
     assert "26.0 dB, 99.00 %, 2.00 ×, 5.0 MB: met (default)" in line
-    assert "19.0 dB, 99.00 %, 2.00 ×, 5.0 MB: **not met** (nncf, ONNX)" in line
+    assert "**19.0 dB**, 99.00 %, 2.00 ×, 5.0 MB: not met (nncf, ONNX)" in line
+    rows[2] |= {"cpu_s": 1.0}
+    behind = table.behind({str(i): r for i, r in enumerate(rows)})
+    assert behind == ["CPU s in ORT: 1 (nncf, ONNX), ours 5"]

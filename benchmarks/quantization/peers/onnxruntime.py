@@ -104,6 +104,7 @@ RECIPES = (
         engines=("exact", "onnxruntime"),
     ),
     Recipe("dynamic, defaults", dynamic),
+    Recipe("dynamic, per channel", dynamic, {"per_channel": True}, ("silero_vad", *TRANSFORMER)),
     Recipe("dynamic, per channel, reduce_range", dynamic, {"per_channel": True, "reduce_range": True}),
     Recipe("MatMulNBits 8", matmul_nbits, {"bits": 8, "accuracy_level": 0}, cases=TRANSFORMER),
     Recipe("MatMulNBits 4", matmul_nbits, {"bits": 4, "accuracy_level": 0}, cases=TRANSFORMER),
