@@ -78,8 +78,7 @@ class Editor:
                 sources = [v for v in producer.inputs if v is not None]
                 self.graph.remove(producer, safe=True)
                 for source in sources:
-                    if source.producer() is None:
-                        self.drop(source)
+                    self.drop(source)
         elif value.name is not None and self.graph.initializers.get(value.name) is value:
             del self.graph.initializers[value.name]
 

@@ -138,20 +138,40 @@ def _layer(
     moments = Moments.empty(shape.groups, start.shape[2], start.shape[1], centre=False)
     count = -(-max(POSITIONS, PER_FEATURE * weight.shape[1]) // len(inputs))
     rng = np.random.default_rng(zlib.crc32(target.name.encode()))
+    added, factor = _affine(target)
     for x, y, mask in zip(inputs, results, masks, strict=True):
         if mask is not None and not shape.kernel and x.shape[:2] == y.shape[:2] == mask.shape:
             x, y = x[mask], y[mask]
         x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+        if added is not None:
+            y = (y - added) / factor
         moments.add(*rows(x, y, shape, count, rng, target.node))
+    if added is None:  # what else is in the result isn't known: the float weights' own product is the target
+        moments.yx = start @ moments.xx
     wanted = start
     known = all(np.isfinite(a).all() for a in (moments.xx, moments.yx, moments.yy)) and moments.xx.any()
     if not known:
         return quantize(weight, *best(weight, format), format)
-    if ridge is not None and target.node.op_type == "MatMul":
+    if ridge is not None:
         wanted = _solved(moments, start, ridge)
     xx, yx, _ = moments.centred()
     parts = [_group(start[g], wanted[g], format, xx[g], yx[g]) for g in range(shape.groups)]
     return Grouped(format, *(np.concatenate([getattr(p, k) for p in parts]) for k in ("integers", "scale", "zero")))
+
+
+def _affine(target: Target) -> tuple[np.ndarray | None, float]:
+    """What a layer adds to its product, in a shape that broadcasts to the result (None: not known), and the factor."""
+    node = target.node
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    array = np.zeros(1, np.float32) if bias is None else layers.constant(bias)
+    alpha, beta = node.attributes.get("alpha"), node.attributes.get("beta")
+    factor = 1.0 if alpha is None else alpha.as_float()
+    if array is None or factor == 0:
+        return None, 1.0
+    array = array.astype(np.float32) * np.float32(1.0 if beta is None else beta.as_float())
+    if node.op_type == "Conv" and bias is not None:
+        array = array.reshape(-1, *[1] * (len(target.shape) - 2))
+    return array, factor
 
 
 def _solved(moments: Moments, start: np.ndarray, ridge: float) -> np.ndarray:

@@ -10,11 +10,12 @@ DequantizeLinear there would be computed again at every call (measured with 1.32
 
 *nbits*: products are com.microsoft MatMulNBits from the start, as the runtime makes them of *qdq*.
 
-*auto*: folded for eight bits, whose accuracy is worth keeping, qdq for four.
+*auto*: qdq for products of four bits with activations of three axes and more, folded for the rest.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -48,14 +49,24 @@ def write(editor: Editor, target: Target, made: Grouped, form: Form = "auto", ac
         accuracy_level: of MatMulNBits (nbits): 4 multiplies int8 activations, 1 float32 ones.
     """
     if form == "auto":
-        form = "folded" if made.format.bits == 8 else "qdq"
+        form = "folded" if made.format.bits == 8 or not _stays_product(target) else "qdq"
     if not target.product or form == "folded":
         _folded(editor, target, made)
-    elif form == "nbits" and made.format.group in BLOCKS:
-        _nbits(editor, target, made, accuracy_level)
+    elif form == "nbits" and made.format.group in (0, *BLOCKS):
+        _nbits(editor, target, in_blocks(made), accuracy_level)
     else:
         _dequantized(editor, target, made)
     editor.drop(target.value)
+
+
+def _stays_product(target: Target) -> bool:
+    """Whether ONNX Runtime surely sees the product behind a DequantizeLinear.
+
+    Of a matrix times a matrix it first makes a FusedGemm with the Add and the activation that follow, and computes the
+    DequantizeLinear at every call. It leaves products of more axes alone.
+    """
+    shapes = [node.inputs[0].shape if node.inputs[0] is not None else None for node, _ in target.uses]
+    return all(s is not None and s.rank() > 2 for s in shapes)
 
 
 def data_type(made: Grouped) -> ir.DataType:
@@ -159,6 +170,16 @@ def _nbits(editor: Editor, target: Target, made: Grouped, accuracy_level: int) -
         editor.replace(reader, nodes)
     editor.graph.opset_imports.setdefault(CONTRIB, 1)
     return None
+
+
+def in_blocks(made: Grouped, block: int = 32) -> Grouped:
+    """The same weights with each row's scale given to all its blocks, where there is one scale a row."""
+    if made.format.group:
+        return made
+    format = replace(made.format, group=block)
+    count = format.groups(made.integers.shape[1])
+    scale, zero = (np.repeat(a, count, axis=1) for a in (made.scale, made.zero))
+    return Grouped(format, made.integers, scale, zero)
 
 
 def _plain(node: ir.Node) -> bool:
