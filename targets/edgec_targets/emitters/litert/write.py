@@ -47,6 +47,7 @@ def convert(model: ir.Model, *, half: bool = False) -> Written:
     file = File()
     context = Context(file, layout.choose(prepared.graph), quantities, half=half)
     inputs = []
+    lost: set[ir.Value] = set()
     for value in prepared.graph.inputs:
         if value.name in prepared.graph.initializers:
             continue
@@ -54,7 +55,7 @@ def convert(model: ir.Model, *, half: bool = False) -> Written:
             inputs.append((str(value.name), _input(context, value)))
         except Refusal as e:
             problems.append(Problem(f"input '{value.name}'", "", e.why, e.fix))
-    lost: set[ir.Value] = set()
+            lost.add(value)
     version = prepared.opset_imports.get("", 21)
     for node in prepared.graph:
         if problem := _node(context, node, version, lost):

@@ -135,6 +135,11 @@ def _read(ctx: Context, node: ir.Node) -> tuple[Tensor, windows.Window, tuple[in
     last = channels_last(len(dims))
     x = ctx.get(node.inputs[0], last)
     out_size = (1, out[2]) if len(out) == 3 else (out[2], out[3])
+    size = (1, dims[2]) if len(dims) == 3 else (dims[2], dims[3])
+    for n in range(2):
+        if (out_size[n] - 1) * window.strides[n] >= size[n] + window.before[n]:
+            # ONNX's shape inference counts such windows, ONNX Runtime does not make them.
+            raise Refusal("Its last window begins beyond the image (ceil_mode).", "Use ceil_mode = 0.")
     if len(dims) == 3:
         x = ctx.reshape(x, (x.shape[0], 1, *x.shape[1:]))
     result = ctx.result(node, last, dims=(out[0], *out_size, out[1]))
