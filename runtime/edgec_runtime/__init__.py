@@ -9,9 +9,10 @@ Standard library only; numpy and an engine are imported when a model is loaded. 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # not typing's own: importing typing takes as long as loading a small model
 if TYPE_CHECKING:
+    from typing import Any
+
     from edgec_runtime.model import Model, load
 
 __version__ = "0.1.0"

@@ -5,9 +5,11 @@ numpy is imported inside: whoever has no array never pays for it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from edgec_runtime import dtypes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _OURS = {theirs: ours for ours, theirs in dtypes.ML_DTYPES.items()}
 # One-letter codes of the buffer protocol (struct), for values without numpy; sizes decide where codes differ.

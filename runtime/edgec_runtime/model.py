@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from edgec_runtime import machine as machine_
 from edgec_runtime import select
 from edgec_runtime.engines.base import Executable, RefusedError
-from edgec_runtime.errors import BadInputError, UnsupportedError, UsageError
+from edgec_runtime.errors import BadInputError, GoldenError, UnsupportedError, UsageError
 from edgec_runtime.signature import Signature, text
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from edgec_runtime.engines.base import Engine
     from edgec_runtime.payload import Payload
     from edgec_runtime.trust.store import Trust
 
-Arrays = dict[str, Any]  # name -> array: numpy's, or memoryviews where the engine goes without
+    Arrays = dict[str, Any]  # name -> array: numpy's, or memoryviews where the engine goes without
 
 
 def load(
@@ -72,8 +75,9 @@ def load(
 
         slot = active(app)
         return choose(
-            slot.manifest, slot.payload, slot.info, trusted=True, engine=engine, payload=payload, threads=threads
-        )
+            slot.manifest, slot.payload, slot.info, trusted=True, engine=engine, payload=payload, threads=threads,
+            check=slot.check,
+        )  # fmt: skip
     from edgec_runtime.bundle import reader
     from edgec_runtime.payload import BundlePayload
 
@@ -105,11 +109,13 @@ def choose(
     payload: str | None = None,
     threads: int | None = None,
     machine: machine_.Machine | None = None,
+    check: Callable[[Mapping[str, Any], Model, Engine], None] | None = None,
 ) -> Model:
     """The model of the first payload that this machine can use and whose engine takes it.
 
-    `files` gives the payload's files; `info` is what `Model.info` adds to. Errors as `load` raises them. A member
-    that is not as signed is an error, not a reason to take the next payload.
+    `files` gives the payload's files; `info` is what `Model.info` adds to; `check` may raise GoldenError for a model
+    that is not to be given out. Errors as `load` raises them. A member that is not as signed is an error, not a reason
+    to take the next payload.
     """
     here = machine or machine_.this()
     left, refused = select.wanted(manifest["payloads"], engine=engine, payload=payload)
@@ -144,7 +150,15 @@ def choose(
             "options": options,
             "refused": [{"payload": name, "why": why} for name, why in refused.items() if why],
         }
-        return Model(executable, manifest, chosen, numpy=adapter.uses_numpy)
+        model = Model(executable, manifest, chosen, numpy=adapter.uses_numpy)
+        if check is not None:
+            try:
+                check(entry, model, adapter)
+            except GoldenError as error:
+                model.close()
+                refused[entry["id"]] = f"{error.what}: {error.why}"
+                continue
+        return model
     raise select.none_usable(left, refused, here)
 
 
@@ -169,7 +183,7 @@ class Model:
     """
 
     def __init__(
-        self, executable: Executable, manifest: Mapping[str, Any], info: dict[str, Any], *, numpy: bool
+        self, executable: Executable, manifest: Mapping[str, Any], info: dict[str, Any], *, numpy: bool | None
     ) -> None:
         self.info = info
         self.inputs: Sequence[Mapping[str, Any]] = manifest["inputs"]
@@ -199,8 +213,19 @@ class Model:
                 values (E912); `out` does not fit (E913).
             UsageError: the model is closed.
         """
-        fast = self._signature.fast
-        if fast is not None and type(feeds) is dict and len(feeds) == self._count:
+        views, fast = self._signature.views, self._signature.fast
+        if views is not None and type(feeds) is dict and len(feeds) == self._count:
+            for name, form, shape in views:
+                view: Any = feeds.get(name)
+                if (
+                    view.__class__ is not memoryview
+                    or view.format != form
+                    or view.shape != shape
+                    or not view.c_contiguous
+                ):
+                    feeds = self._signature.check(feeds)
+                    break
+        elif fast is not None and type(feeds) is dict and len(feeds) == self._count:
             for name, kind, dtype, shape in fast:
                 array: Any = feeds.get(name)
                 if (
@@ -233,6 +258,8 @@ class Model:
                 "prepare the inputs yourself and use run(), or update edgec-runtime",
                 code="E403",
             )
+        from _collections_abc import Mapping  # what os has loaded already; collections would be loaded anew
+
         if isinstance(given, Mapping) or self._count != 1:
             return self.run(given)
         return self.run({self.inputs[0]["name"]: given})

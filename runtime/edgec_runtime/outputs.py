@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from edgec_runtime.engines.base import Executable
 from edgec_runtime.errors import BadInputError
 from edgec_runtime.signature import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
 
 class Buffers:

@@ -10,10 +10,12 @@ Measured with ONNX Runtime 1.32 on a 91 MB model: peak memory 142 MB over the im
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from edgec_runtime.bundle.reader import Bundle
 
 
@@ -23,7 +25,11 @@ class Payload:
     Attributes:
         entry: the manifest's entry (id, engine, options, …).
         roles: role -> the member's name.
+        proven: the stamp (`engines.library.Library.stamp`) of the engine's library that gave this payload's golden
+            answers on this machine; empty where none has.
     """
+
+    proven = ""
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
         self.entry = entry

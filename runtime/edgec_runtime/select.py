@@ -7,19 +7,20 @@ trusted bundle where it holds native code. An engine that refuses at loading giv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
 from edgec_runtime import engines
 from edgec_runtime.bundle import version
 from edgec_runtime.errors import MissingError, UnsupportedError, UsageError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
     from edgec_runtime.engines.base import Engine
     from edgec_runtime.machine import Machine
 
-Entry = Mapping[str, Any]
-Refused = dict[str, str]  # payload id -> why not
+    Entry = Mapping[str, Any]
+    Refused = dict[str, str]  # payload id -> why not
 
 
 def order(payloads: Sequence[Entry], arch: str) -> list[Entry]:

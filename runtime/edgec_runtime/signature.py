@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from edgec_runtime import dtypes
 from edgec_runtime.errors import BadInputError
 
-Shape = Sequence[Any]  # int, or the name of a free size
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    Shape = Sequence[Any]  # int, or the name of a free size
+
 NAMELESS = frozenset({"?", "None", "-1"})  # what exporters write for any size: two of them need not agree
 
 
 class Signature:
     """The inputs of a model, and the check of feeds against them.
 
-    `fast` is what the last good feeds looked like: (name, class, dtype, shape) of each input. Feeds that look the
-    same need no other check; it is replaced as a whole, so threads never see half of it.
+    `fast` is what the last good feeds looked like: (name, class, dtype, shape) of each input, and `views` the same
+    where they were memoryviews: (name, format, shape). Feeds that look the same need no other check; each is replaced
+    as a whole, so threads never see half of it.
+
+    `numpy` says whether the engine's arrays are numpy's: None where it takes what it is given, numpy's or not.
     """
 
-    __slots__ = ("_inputs", "_names", "_numpy", "fast")
+    __slots__ = ("_inputs", "_names", "_numpy", "fast", "views")
 
-    def __init__(self, inputs: Sequence[Mapping[str, Any]], *, numpy: bool) -> None:
+    def __init__(self, inputs: Sequence[Mapping[str, Any]], *, numpy: bool | None) -> None:
         self._inputs = inputs
         self._names = [tensor["name"] for tensor in inputs]
         self._numpy = numpy
         self.fast: tuple[tuple[str, Any, Any, tuple[int, ...]], ...] | None = None
+        self.views: tuple[tuple[str, str, tuple[int, ...]], ...] | None = None
 
     def check(self, feeds: Any) -> dict[str, Any]:
         """The feeds as arrays (memoryviews for an engine without numpy), C-contiguous, in the manifest's order.
@@ -33,6 +40,8 @@ class Signature:
         Raises BadInputError: not a mapping, a missing or unknown name, a wrong dtype or shape, or sizes that bear the
         same name in the manifest but differ.
         """
+        from _collections_abc import Mapping  # what os has loaded already; collections would be loaded anew
+
         if not isinstance(feeds, Mapping):
             raise BadInputError(
                 f"the inputs are a {type(feeds).__name__}, not a dict",
@@ -49,9 +58,16 @@ class Signature:
                 what, f"the model has {self._list()}; given: {given}", "give each input by its name", code="E910"
             )
         free: dict[str, tuple[int, str]] = {}
-        convert = _array if self._numpy else _view
+        numpy = self._numpy
+        if numpy is None:
+            numpy = any(type(value).__module__ == "numpy" for value in feeds.values())
+        convert = _array if numpy else _view
         checked = {tensor["name"]: convert(feeds[tensor["name"]], tensor, free) for tensor in self._inputs}
-        if self._numpy and not any(tensor["dtype"] == "string" for tensor in self._inputs):  # text is looked at
+        if not numpy:
+            self.views = tuple((name, view.format, view.shape) for name, view in checked.items())
+            self.fast = None
+        elif not any(tensor["dtype"] == "string" for tensor in self._inputs):  # text is looked at
+            self.views = None
             self.fast = tuple((name, type(array), array.dtype, array.shape) for name, array in checked.items())
         return checked
 
@@ -90,7 +106,8 @@ def _view(value: Any, tensor: Mapping[str, Any], free: dict[str, tuple[int, str]
     view = memoryview(value)
     got = arrays.name_of_format(view.format, view.itemsize) or view.format
     shape = tuple(view.shape or ())
-    if got != tensor["dtype"]:
+    # Before Python 3.12 a memoryview can't be of half precision: its bits come as uint16 then.
+    if got != tensor["dtype"] and (got, tensor["dtype"]) != ("uint16", "float16"):
         raise _wrong(tensor, text(got, shape), f"dtype {tensor['dtype']}")
     _check_shape(shape, tensor, text(got, shape), free)
     if not view.c_contiguous:

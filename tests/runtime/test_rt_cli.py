@@ -69,6 +69,9 @@ def test_install_run_selftest_doctor(call, edge, tmp_path, root, keys):
 def test_doctor_names_problems(call, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEC_ROOT", str(tmp_path / "empty"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    for name in ("LITERT", "ONNXRUNTIME"):
+        monkeypatch.setenv(f"EDGEC_{name}_LIBRARY", "/nowhere")
     code, out, _ = call("doctor")
     assert code == 0 and "no engine is installed" in out and "no key is trusted" in out
 

@@ -298,6 +298,7 @@ def test_untrusted_but_portable_loads_when_asked(model_kit, tmp_path):
 
 def test_a_missing_engine(path, model_kit, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setenv("EDGEC_ONNXRUNTIME_LIBRARY", "/nowhere")
     with pytest.raises(MissingError, match="engine is missing") as caught:
         rt.load(path, trust=model_kit.trust)
     assert "pip install" in caught.value.fix and caught.value.exit_code == 10

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgec_runtime.engines.base import Engine
 
-BUILT_IN = ("onnxruntime",)
+BUILT_IN = ("litert", "onnxruntime")
 GROUP = "edgec_runtime.engines"  # entry points of third parties: NAME = "package.module:EngineClass"
 
 
@@ -17,10 +16,10 @@ def find(name: str) -> Engine | None:
     The adapters that come with this package are looked up first: reading the entry points of all installed
     distributions takes longer than loading a small model.
     """
-    if name == "onnxruntime":
-        from edgec_runtime.engines import onnxruntime
+    if name in BUILT_IN:
+        from edgec_runtime.engines.choice import Choice
 
-        return onnxruntime.Engine()
+        return Choice(name)
     from importlib import metadata
 
     found = metadata.entry_points()

@@ -6,12 +6,14 @@ entry point `edgec_runtime.engines`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Callable
-
 from edgec_runtime.errors import UnsupportedError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Callable
+
+    from edgec_runtime.engines.library import Library
     from edgec_runtime.payload import Payload
 
 
@@ -73,16 +75,36 @@ class Engine:
 
     Attributes:
         name: as manifests name it.
-        uses_numpy: whether its arrays are numpy's.
+        uses_numpy: whether its arrays are numpy's; None where it answers numpy arrays with numpy arrays and anything
+            else with memoryviews.
     """
 
     name: str
-    uses_numpy: bool
+    uses_numpy: bool | None
 
     def version(self) -> str | None:
         """The version of the engine's library on this machine, or None where it is not installed."""
         raise NotImplementedError
 
+    def library(self) -> Library | None:
+        """The shared library that it calls itself, whose change is to be noticed; None where a package does."""
+        return None
+
     def load(self, payload: Payload, options: Mapping[str, Any]) -> Executable:
         """Load a payload. Raises RefusedError with the engine's own words where it can't."""
         raise NotImplementedError
+
+
+MAX_THREADS = 1024
+LITERT_OPTIONS = ("threads", "spinning", "arena")  # of either adapter of LiteRT
+
+
+def threads(options: Mapping[str, Any], known: Iterable[str], engine: str) -> int | None:
+    """The option "threads", None for the engine's own default. RefusedError for an option that is not `known`."""
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise RefusedError(f"the option {unknown[0]!r} is not one of {engine}'s", "", "update edgec-runtime")
+    count = options.get("threads")
+    if count is not None and (type(count) is not int or not 0 <= count <= MAX_THREADS):
+        raise RefusedError(f"threads = {count!r} makes no sense", "", f"give a number from 1 to {MAX_THREADS}")
+    return count or None

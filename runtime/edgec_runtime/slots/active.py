@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import binascii
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from edgec_runtime import root as root_
 from edgec_runtime.errors import TrustError
 from edgec_runtime.slots import record
 from edgec_runtime.slots import state as state_
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from edgec_runtime.engines.base import Engine
+    from edgec_runtime.model import Model
     from edgec_runtime.payload import StoredPayload
 
 READY_FORMAT = 1
+MAX_PROVEN = 65536  # bytes
 
 
 class Slot:
@@ -29,15 +34,21 @@ class Slot:
         manifest: the parts of the manifest that loading needs; `payloads` are those that this machine can use.
         info: what `Model.info` starts from.
         store: member name -> (SHA-256 in hex, size in bytes), of the members that are in the store.
+        folder: the slot's own.
+        proven: payload id -> (SHA-256, stamp) of the library that gave its golden answers here (`slots.proven`).
     """
 
-    __slots__ = ("info", "manifest", "root", "store")
+    __slots__ = ("folder", "info", "manifest", "proven", "root", "store")
 
-    def __init__(self, root: str, manifest: Mapping[str, Any], info: dict[str, Any], store: Mapping[str, Any]) -> None:
+    def __init__(
+        self, root: str, folder: str, manifest: Mapping[str, Any], info: dict[str, Any], store: Mapping[str, Any]
+    ) -> None:
         self.root = root
+        self.folder = folder
         self.manifest = manifest
         self.info = info
         self.store = store
+        self.proven = _proven(folder, info["identity"])
 
     def path(self, member: str) -> str:
         """The file of a member in the store. Raises TrustError where it is gone or has another size."""
@@ -60,12 +71,35 @@ class Slot:
         """The files of a payload, for its engine."""
         from edgec_runtime.payload import StoredPayload
 
-        return StoredPayload(entry, {role: self.path(member) for role, member in entry["files"].items()})
+        payload = StoredPayload(entry, {role: self.path(member) for role, member in entry["files"].items()})
+        payload.proven = self.proven.get(entry["id"], ("", ""))[1]
+        return payload
+
+    def check(self, entry: Mapping[str, Any], model: Model, engine: Engine) -> None:
+        """Raise GoldenError where the engine's library is not the proven one, and does not give the golden answers."""
+        library = engine.library()
+        if library is not None and self.proven.get(entry["id"], ("", ""))[1] != library.stamp():
+            from edgec_runtime.slots import proven
+
+            proven.check(self, entry, model, engine)
 
 
 def store_path(root: str, digest: str) -> str:
     """Where the store keeps the bytes with this SHA-256."""
     return os.path.join(root, "store", "sha256", digest)
+
+
+def _proven(folder: str, identity: str) -> dict[str, tuple[str, str]]:
+    """What the slot's file `proven` says of this manifest; nothing where there is none, or it is of another."""
+    try:
+        with open(os.path.join(folder, "proven"), "rb") as file:
+            lines = file.read(MAX_PROVEN).decode().splitlines()
+    except (OSError, ValueError):
+        return {}
+    if not lines or lines[0] != f"edgec-proven 1 {identity}":
+        return {}
+    parts = [line.split(" ", 2) for line in lines[1:]]
+    return {part[0]: (part[1], part[2]) for part in parts if len(part) == 3}
 
 
 def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
@@ -76,8 +110,9 @@ def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
     where = root_.find(root)
     folder = state_.app_folder(where, app)
     state = state_.read(folder, app)
+    slot_folder = os.path.join(folder, "slots", state.active)
     try:
-        with open(os.path.join(folder, "slots", state.active, "ready.json"), "rb") as file:
+        with open(os.path.join(slot_folder, "ready.json"), "rb") as file:
             data = file.read()
         if f"{binascii.crc32(data):08x}" != state.ready:
             raise ValueError("its checksum is wrong")
@@ -99,7 +134,7 @@ def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
 
             payload, _ = preference.of(state)
             ready["manifest"]["payloads"] = preference.ordered(ready["manifest"]["payloads"], payload)
-        return Slot(where, ready["manifest"], info, ready["store"])
+        return Slot(where, slot_folder, ready["manifest"], info, ready["store"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrustError(
             f"the active slot of the app {app!r} is damaged",

@@ -21,7 +21,7 @@ from edgec_runtime import machine as machine_
 from edgec_runtime import root as root_
 from edgec_runtime.bundle import reader
 from edgec_runtime.errors import BadInputError, Error, UsageError
-from edgec_runtime.slots import files, preference
+from edgec_runtime.slots import files, preference, proven
 from edgec_runtime.slots import state as state_
 from edgec_runtime.slots.active import READY_FORMAT, store_path
 from edgec_runtime.trust.store import Trust
@@ -80,7 +80,9 @@ def install(
         entries = _usable(bundle.manifest)
         try:
             with locked(where):
-                return _install(bundle, where, name, folder, entries)
+                done = _install(bundle, where, name, folder, entries)
+            proven.record(where, name)
+            return done
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _no_room(where, str(error)) from None

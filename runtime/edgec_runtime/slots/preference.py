@@ -9,10 +9,12 @@ front; whether this machine can use it is asked as ever, so a stale one costs sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
 from edgec_runtime.slots.state import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 PAYLOAD, CPU = "prefer", "prefer-cpu"
 LONGEST = 512  # characters of an id or a CPU's name: the state is a small record

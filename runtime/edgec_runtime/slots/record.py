@@ -7,7 +7,9 @@ written by this package and its checksum was compared before it is read.
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class _Settings:

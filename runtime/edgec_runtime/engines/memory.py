@@ -1,0 +1,87 @@
+"""The memory that a C engine reads its inputs from and writes its outputs to: aligned, made once, used by every call.
+
+Arrays go in and out by the buffer protocol. numpy is used where the caller's arrays are numpy's, and never imported.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from edgec_runtime import dtypes
+from edgec_runtime.engines import base
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+ALIGNMENT = 64  # bytes: what LiteRT demands of memory that it is given, and a cache line
+SLACK = 64  # bytes after the end that vector code may read (XNNPACK: XNN_EXTRA_BYTES, 16)
+
+FORMATS = {
+    "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
+    "uint64": "Q", "float16": "e", "float32": "f", "float64": "d",
+}  # fmt: skip
+try:
+    memoryview(b"ab").cast("e")  # type: ignore[call-overload]
+except ValueError:  # before Python 3.12 a memoryview has no half precision: its bits, as for types that numpy lacks
+    FORMATS["float16"] = "H"
+
+
+class Port:
+    """An input or an output of fixed shape: its memory, and views of it.
+
+    Attributes:
+        name, dtype, shape: of the tensor.
+        nbytes: bytes of its values.
+        address: where they are.
+        format: of a memoryview of the values.
+        view: the values' bytes, writable.
+    """
+
+    __slots__ = ("_array", "_memory", "address", "dtype", "format", "name", "nbytes", "shape", "view")
+
+    def __init__(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.nbytes = dtypes.nbytes(dtype, dtypes.count(shape))
+        self._memory = (ctypes.c_char * (self.nbytes + ALIGNMENT + SLACK))()
+        start = ctypes.addressof(self._memory)
+        offset = -start % ALIGNMENT
+        self.address = start + offset
+        self.view: Any = memoryview(self._memory).cast("B")[offset : offset + self.nbytes]
+        self.format: Any = FORMATS[dtype]
+        self._array: Any = None
+
+    def put(self, value: Any) -> None:
+        """Copy an array of this port's dtype and shape in: a numpy array, or anything with the buffer protocol."""
+        if value.__class__ is memoryview:
+            self.view[:] = value.cast("B")
+        else:
+            self.array()[...] = value
+
+    def get(self) -> memoryview:
+        """The values as new memory of their own."""
+        return memoryview(bytearray(self.view)).cast(self.format, self.shape)
+
+    def array(self) -> Any:
+        """This port's own memory as a numpy array."""
+        if self._array is None:
+            import numpy
+
+            if not self.nbytes:
+                return numpy.empty(self.shape, self.dtype)
+            self._array = numpy.frombuffer(self.view, numpy.dtype(self.dtype)).reshape(self.shape)
+        return self._array
+
+
+def takes(dtype: str, shape: tuple[int, ...]) -> bool:
+    """Whether a Port can hold such a tensor: plain numbers, and at least one of them."""
+    return dtype in FORMATS and 0 not in shape
+
+
+def refuse(name: str, dtype: str, shape: tuple[int, ...], engine: str) -> base.RefusedError:
+    """Why a tensor has no place in a Port."""
+    what = f"{name!r} is {dtype}" if dtype not in FORMATS else f"{name!r} is empty: its shape is {list(shape)}"
+    why = f"{engine} is called by its C interface here, which takes plain numbers, at least one"
+    return base.RefusedError(what, why, "install the engine's Python package")

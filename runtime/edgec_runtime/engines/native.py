@@ -1,0 +1,204 @@
+"""A model that a C engine has loaded: what such engines have in common.
+
+One run at a time: a lock guards the memory, so that several threads may call it. After a fork the child finds its locks
+free, and an engine that had threads of its own is loaded again at the child's first run, since threads don't survive.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+from _weakref import ref
+
+from edgec_runtime.engines import base
+from edgec_runtime.engines.memory import Port
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Callable
+
+_living: dict[int, Any] = {}  # id -> weak reference: what a fork's child has to see to
+
+
+class CallError(RuntimeError):
+    """A function of an engine's library said no."""
+
+
+class Executable(base.Executable):
+    """A loaded model. An engine's own class says how to give it other shapes, load it again, free it.
+
+    Attributes:
+        threaded: whether the engine runs threads of its own.
+        ports_in, ports_out: the memory of its inputs and outputs.
+        call, arguments: `call(*arguments)` runs it once; anything but 0 is passed to `fail`. Arguments are what ctypes'
+            `from_param` and `byref` make: those it passes on as they are, the cheapest way that it has.
+    """
+
+    threaded = False
+    call: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __init__(self) -> None:
+        self.ports_in: list[Port] = []
+        self.ports_out: list[Port] = []
+        self._into: list[tuple[str, tuple[int, ...], Any, Port]] = []
+        self._named: tuple[Any, list[Port]] = (None, [])
+        self._lock = _thread.allocate_lock()
+        self._stale = False
+        if not _living:
+            _watch()
+        _living[id(self)] = ref(self)
+
+    def fail(self, status: Any) -> None:
+        """Raise CallError with what the engine says of a run that failed."""
+        raise NotImplementedError
+
+    def reshape(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Take inputs of these shapes (`set_ports`). Raises CallError where the model can't."""
+        raise NotImplementedError
+
+    def reload(self) -> None:
+        """Load the model again, in a fork's child: what the engine had is dead and stays untouched."""
+        raise NotImplementedError
+
+    def free(self) -> None:
+        """Give everything back to the engine."""
+        raise NotImplementedError
+
+    def set_ports(self, ports_in: list[Port], ports_out: list[Port]) -> None:
+        """Use this memory from now on."""
+        self.ports_in, self.ports_out = ports_in, ports_out
+        self._into = [(port.name, port.shape, port.view, port) for port in ports_in]
+        self._named = (None, [])
+
+    def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """The outputs of these names: numpy arrays where the feeds are, else memoryviews; new memory each time."""
+        lock = self._lock
+        lock.acquire()  # cheaper than `with`, and this is each call's way
+        try:
+            plain = True
+            for name, shape, view, port in self._into:
+                value = feeds[name]
+                if value.shape != shape:
+                    self._reshape(feeds)
+                    return self._run(names, feeds)
+                if value.__class__ is memoryview:
+                    view[:] = value.cast("B")
+                else:
+                    plain = False
+                    port.put(value)
+            if self._stale:
+                return self._run(names, feeds)
+            status = self.call(*self.arguments)
+            if status:
+                self.fail(status)
+            known, ports = self._named
+            if known is not names:
+                ports = self._ports(names)
+                self._named = (names, ports)
+            answers = []
+            for port in ports:
+                if plain:
+                    answers.append(memoryview(bytearray(port.view)).cast(port.format, port.shape))
+                else:
+                    answers.append(port.array().copy())
+            return answers
+        finally:
+            lock.release()
+
+    def run_into(self, names: Sequence[str], feeds: Mapping[str, Any], arrays: Sequence[Any]) -> None:
+        """The same into given arrays. Raises CallError where an output comes out in another shape."""
+        with self._lock:
+            if any(feeds[name].shape != shape for name, shape, _, _ in self._into):
+                self._reshape(feeds)
+            self._invoke(feeds)
+            for port, array in zip(self._ports(names), arrays):
+                if array.shape != port.shape:
+                    raise CallError(f"the output {port.name!r} came out as {list(port.shape)}")
+                array[...] = port.array()
+
+    def bind(self, outputs: Mapping[str, Any]) -> Bound:
+        """A run whose answers are copied into these arrays."""
+        return Bound(self, outputs)
+
+    def close(self) -> None:
+        """Free the engine's memory once no run is under way."""
+        with self._lock:
+            self.run = closed  # type: ignore[method-assign]
+            self._end()
+
+    def __del__(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if _living.pop(id(self), None) is not None and not self._stale:
+            self.free()
+
+    def _run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """A run with all that is rare. The lock is held."""
+        self._invoke(feeds)
+        plain = all(feeds[port.name].__class__ is memoryview for port in self.ports_in)
+        return [port.get() if plain else port.array().copy() for port in self._ports(names)]
+
+    def _invoke(self, feeds: Mapping[str, Any]) -> None:
+        if self._stale:
+            self._stale = False
+            self.reload()
+            self._reshape(feeds)
+        for port in self.ports_in:
+            port.put(feeds[port.name])
+        status = self.call(*self.arguments)
+        if status:
+            self.fail(status)
+
+    def _reshape(self, feeds: Mapping[str, Any]) -> None:
+        shapes = [tuple(feeds[port.name].shape) for port in self.ports_in]
+        if not self._stale and shapes != [port.shape for port in self.ports_in]:
+            self.reshape(shapes)
+
+    def _ports(self, names: Sequence[str]) -> list[Port]:
+        by_name = {port.name: port for port in self.ports_out}
+        return [by_name[name] for name in names]
+
+    def forked(self) -> None:
+        """In a fork's child: nobody holds the lock here, and the engine's threads are gone."""
+        self._lock = _thread.allocate_lock()
+        self._stale = self._stale or self.threaded
+
+
+class Bound(base.Bound):
+    """A run whose answers are copied into given arrays."""
+
+    def __init__(self, executable: Executable, outputs: Mapping[str, Any]) -> None:
+        self._executable = executable
+        self._names = list(outputs)
+        self._arrays = list(outputs.values())
+
+    def run(self, feeds: Mapping[str, Any]) -> None:
+        """Run; the answers are in the arrays afterwards."""
+        self._executable.run_into(self._names, feeds, self._arrays)
+
+
+def closed(names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    """What `run` is after `close`."""
+    from edgec_runtime.errors import UsageError
+
+    raise UsageError("the model is closed", "it was used after close() or its with block", "load it again", code="E203")
+
+
+def _watch() -> None:
+    """See to the fork's child, once in a process."""
+    if not _watched and hasattr(os, "register_at_fork"):
+        _watched.append(True)
+        os.register_at_fork(after_in_child=_forked)
+
+
+def _forked() -> None:
+    for living in list(_living.values()):
+        executable = living()
+        if executable is not None:
+            executable.forked()
+
+
+_watched: list[bool] = []

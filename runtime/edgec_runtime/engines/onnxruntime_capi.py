@@ -1,0 +1,330 @@
+"""ONNX Runtime by its C interface: `libonnxruntime.so` alone, no numpy, no package imported.
+
+The interface is a table of functions whose order never changes (onnxruntime_c_api.h: functions are only added at its
+end); version 18 of it is asked for, which every release from 1.18 on gives. Options are those of `onnxruntime.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
+
+from edgec_runtime.engines import base, native
+from edgec_runtime.engines.library import Library, find
+from edgec_runtime.engines.memory import Port, refuse, takes
+from edgec_runtime.engines.native import CallError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from edgec_runtime.payload import Payload
+
+VARIABLE = "EDGEC_ONNXRUNTIME_LIBRARY"
+NAME = "libonnxruntime.so"
+API_VERSION = 18
+OPTIONS = ("threads", "spinning", "arena", "optimization")
+LEVELS = {"none": 0, "basic": 1, "extended": 2, "all": 99}  # GraphOptimizationLevel
+FATAL = 4  # OrtLoggingLevel
+# Places of functions in the table.
+MESSAGE, CREATE_ENV, CREATE_SESSION, RUN, CREATE_OPTIONS = 2, 3, 7, 9, 10
+DISABLE_ARENA, LOG_SEVERITY, OPTIMIZATION, THREADS = 19, 22, 23, 24
+COUNTS, TYPE_INFOS, NAMES = (30, 31), (33, 34), (36, 37)  # of inputs, of outputs
+TENSOR_WITH_DATA, TENSOR_DATA, AS_TENSOR, ELEMENT, RANK, SIZES, SYMBOLS, SHAPE_OF = 49, 51, 55, 60, 61, 62, 63, 65
+MEMORY_INFO, FREE, ALLOCATOR, CONFIGURE = 69, 76, 78, 130
+RELEASE_STATUS, RELEASE_SESSION, RELEASE_VALUE = 93, 95, 96
+RELEASE_TYPE_INFO, RELEASE_SHAPE, RELEASE_OPTIONS = 98, 99, 100
+TABLE = 131
+TYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
+    10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
+}  # fmt: skip
+_NUMBERS = {name: number for number, name in TYPES.items()}
+
+
+def library() -> Library | None:
+    """The library that would be taken, or None."""
+    return find(
+        lambda name: name == NAME or (name.startswith(f"{NAME}.") and name[len(NAME) + 1 :][:1].isdigit()),
+        variable=VARIABLE, package="onnxruntime", folder="capi", distribution="onnxruntime",
+    )  # fmt: skip
+
+
+class Api:
+    """The library, loaded, with one environment for all models of this process. Raises CallError where it is none."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._library = ctypes.CDLL(path)
+            get = self._library.OrtGetApiBase
+        except (OSError, AttributeError) as error:
+            raise CallError(f"it is no ONNX Runtime: {error}") from None
+        get.restype = ctypes.POINTER(c_void_p * 2)
+        get_api, get_version = (place or 0 for place in get().contents)
+        self.version = ctypes.CFUNCTYPE(c_char_p)(get_version)().decode()
+        table: Any = ctypes.CFUNCTYPE(c_void_p, ctypes.c_uint32)(get_api)(API_VERSION)
+        if not table:
+            raise CallError(f"ONNX Runtime {self.version} does not have version {API_VERSION} of its C interface")
+        self._table: Any = (c_void_p * TABLE).from_address(table)
+        self._message = ctypes.CFUNCTYPE(c_char_p, c_void_p)(self._table[MESSAGE] or 0)
+        self.environment, self.memory, self.allocator = c_void_p(), c_void_p(), c_void_p()
+        self.call(CREATE_ENV, c_int(FATAL), b"edgec", byref(self.environment))
+        self.call(MEMORY_INFO, c_int(0), c_int(0), byref(self.memory))  # OrtDeviceAllocator, OrtMemTypeDefault
+        self.call(ALLOCATOR, byref(self.allocator))
+
+    def function(self, place: int) -> Any:
+        """A function of the table, which returns a status: None is "ok"."""
+        return _FUNCTION(self._table[place])
+
+    def call(self, place: int, *arguments: Any) -> None:
+        """Call it. Raises CallError with ONNX Runtime's own words."""
+        status = _FUNCTION(self._table[place])(*arguments)
+        if status:
+            raise CallError(self.words(status))
+
+    def words(self, status: int) -> str:
+        """What a status says; it is freed."""
+        text = self._message(status).decode("utf-8", "replace")
+        self.give_back(RELEASE_STATUS, c_void_p(status))
+        return str(text)
+
+    def give_back(self, place: int, handle: c_void_p) -> None:
+        """Free a handle."""
+        if handle:
+            _FREE(self._table[place])(handle)
+            handle.value = None
+
+
+# Without argument types: objects that are C types already are passed on as they are, the cheapest way that ctypes has.
+_FUNCTION = ctypes.CFUNCTYPE(c_void_p)
+_FREE = ctypes.CFUNCTYPE(None, c_void_p)
+_loaded: dict[str, Api] = {}
+
+
+def load(path: str) -> Api:
+    """The library at `path`, loaded at first use."""
+    api = _loaded.get(path)
+    if api is None:
+        api = _loaded[path] = Api(path)
+    return api
+
+
+class Executable(native.Executable):
+    """A session. Inputs, and outputs whose shapes are known, lie in memory that is made once."""
+
+    def __init__(self, api: Api, file: int, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._api = api
+        self._file = file
+        self._options = options
+        self.threaded = options.get("threads") != 1
+        self._session = c_void_p()
+        self._values: list[c_void_p] = []
+        self._dynamic = False
+        try:
+            self._open()
+            self.inputs = self._described(0)
+            self.outputs = self._described(1)
+            for tensor in (*self.inputs, *self.outputs):
+                sizes = tensor.shape or ()
+                if not takes(tensor.dtype, sizes):  # type: ignore[arg-type]
+                    raise refuse(tensor.name, tensor.dtype, sizes, "ONNX Runtime")  # type: ignore[arg-type]
+            self._lay_out([_least(tensor) for tensor in self.inputs])
+        except BaseException:
+            self._end()
+            raise
+
+    def _open(self) -> None:
+        api, options = self._api, c_void_p()
+        api.call(CREATE_OPTIONS, byref(options))
+        try:
+            api.call(LOG_SEVERITY, options, c_int(FATAL))
+            if self._options.get("threads"):
+                api.call(THREADS, options, c_int(self._options["threads"]))
+            if self._options.get("spinning") is not None:
+                spin = b"1" if self._options["spinning"] else b"0"
+                api.call(CONFIGURE, options, b"session.intra_op.allow_spinning", spin)
+            if self._options.get("arena") is False:
+                api.call(DISABLE_ARENA, options)
+            if self._options.get("optimization") is not None:
+                api.call(OPTIMIZATION, options, c_int(LEVELS[self._options["optimization"]]))
+            path = f"/proc/self/fd/{self._file}".encode()
+            api.call(CREATE_SESSION, api.environment, path, options, byref(self._session))
+        finally:
+            api.give_back(RELEASE_OPTIONS, options)
+
+    def _described(self, side: int) -> list[base.Tensor]:
+        api, count = self._api, c_size_t()
+        api.call(COUNTS[side], self._session, byref(count))
+        found = []
+        for index in range(count.value):
+            name, kind = c_void_p(), c_void_p()
+            api.call(NAMES[side], self._session, c_size_t(index), api.allocator, byref(name))
+            text = (ctypes.cast(name, c_char_p).value or b"").decode()
+            api.call(FREE, api.allocator, name)
+            api.call(TYPE_INFOS[side], self._session, c_size_t(index), byref(kind))
+            try:
+                found.append(self._tensor(text, kind))
+            finally:
+                api.give_back(RELEASE_TYPE_INFO, kind)
+        return found
+
+    def _tensor(self, name: str, kind: c_void_p) -> base.Tensor:
+        api, shape, element, rank = self._api, c_void_p(), c_int(), c_size_t()
+        api.call(AS_TENSOR, kind, byref(shape))
+        if not shape:
+            raise base.RefusedError(
+                f"{name!r} is no tensor",
+                "edgec runs tensors; sequences, maps and optionals have no place in a bundle's inputs and outputs",
+                "change the model so that its inputs and outputs are tensors",
+            )
+        api.call(ELEMENT, shape, byref(element))
+        api.call(RANK, shape, byref(rank))
+        sizes, symbols = (c_int64 * rank.value)(), (c_char_p * rank.value)()
+        api.call(SIZES, shape, sizes, rank)
+        api.call(SYMBOLS, shape, symbols, rank)
+        dims = [size if size >= 0 else (word or b"").decode() or None for size, word in zip(sizes, symbols)]
+        return base.Tensor(name, TYPES.get(element.value, f"ONNX's type {element.value}"), tuple(dims))
+
+    def _lay_out(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Memory for inputs of these shapes, and for the outputs where theirs follow from the model alone."""
+        self._release_values()
+        ports_in = [Port(t.name, t.dtype, shape) for t, shape in zip(self.inputs, shapes)]
+        fixed = [all(isinstance(size, int) for size in t.shape or ("?",)) or t.shape == () for t in self.outputs]
+        ports_out = [
+            Port(t.name, t.dtype, t.shape if known else ())  # type: ignore[arg-type]
+            for t, known in zip(self.outputs, fixed)
+        ]
+        values_in = [self._value(port) for port in ports_in]
+        values_out = [self._value(port) if known else c_void_p() for port, known in zip(ports_out, fixed)]
+        names_in = (c_char_p * len(ports_in))(*(port.name.encode() for port in ports_in))
+        names_out = (c_char_p * len(ports_out))(*(port.name.encode() for port in ports_out))
+        self._arrays = (
+            names_in, (c_void_p * len(ports_in))(*values_in), names_out, (c_void_p * len(ports_out))(*values_out)
+        )  # fmt: skip
+        self._unknown = [place for place, known in enumerate(fixed) if not known]
+        self._function = self._api.function(RUN)
+        self.call = self._run_unknown if self._unknown else self._function
+        self.arguments = (
+            c_void_p.from_param(self._session.value), c_void_p.from_param(None), byref(names_in),
+            byref(self._arrays[1]), c_size_t.from_param(len(ports_in)), byref(names_out),
+            c_size_t.from_param(len(ports_out)), byref(self._arrays[3]),
+        )  # fmt: skip
+        self.set_ports(ports_in, ports_out)
+
+    def _value(self, port: Port) -> c_void_p:
+        sizes, value = (c_int64 * len(port.shape))(*port.shape), c_void_p()
+        self._api.call(
+            TENSOR_WITH_DATA, self._api.memory, c_void_p(port.address), c_size_t(port.nbytes), sizes,
+            c_size_t(len(port.shape)), c_int(_NUMBERS[port.dtype]), byref(value),
+        )  # fmt: skip
+        self._values.append(value)
+        return value
+
+    def _run_unknown(self, *arguments: Any) -> Any:
+        """A run whose outputs ONNX Runtime allocates, since their shapes are known afterwards: they are copied."""
+        status = self._function(*arguments)
+        if status:
+            return status
+        values = self._arrays[3]
+        try:
+            ports = list(self.ports_out)
+            for place in self._unknown:
+                ports[place] = self._copied(ports[place], c_void_p(values[place]))
+            self.ports_out = ports
+            self._named = (None, [])
+        finally:
+            for place in self._unknown:
+                self._api.give_back(RELEASE_VALUE, c_void_p(values[place]))
+                values[place] = None
+        return None
+
+    def _copied(self, port: Port, value: c_void_p) -> Port:
+        api, info, rank, data = self._api, c_void_p(), c_size_t(), c_void_p()
+        api.call(SHAPE_OF, value, byref(info))
+        try:
+            api.call(RANK, info, byref(rank))
+            sizes = (c_int64 * rank.value)()
+            api.call(SIZES, info, sizes, rank)
+        finally:
+            api.give_back(RELEASE_SHAPE, info)
+        shape = tuple(sizes)
+        made = port if shape == port.shape else Port(port.name, port.dtype, shape)
+        if made.nbytes:
+            api.call(TENSOR_DATA, value, byref(data))
+            ctypes.memmove(made.address, data.value or 0, made.nbytes)
+        return made
+
+    def fail(self, status: Any) -> None:
+        """Raise CallError with ONNX Runtime's words."""
+        raise CallError(self._api.words(status))
+
+    def reshape(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Memory for these shapes. Whether the model takes them shows when it runs."""
+        self._lay_out(shapes)
+
+    def reload(self) -> None:
+        """In a fork's child: a session of its own; the parent's has threads that are not here."""
+        shapes = [port.shape for port in self.ports_in]
+        self._session, self._values = c_void_p(), []
+        self._open()
+        self._lay_out(shapes)
+
+    def free(self) -> None:
+        """Release the values, then the session, and close the file."""
+        self._release_values()
+        self._api.give_back(RELEASE_SESSION, self._session)
+        os.close(self._file)
+
+    def _release_values(self) -> None:
+        while self._values:
+            self._api.give_back(RELEASE_VALUE, self._values.pop())
+
+
+def _least(tensor: base.Tensor) -> tuple[int, ...]:
+    """The tensor's shape with 1 for each size that is free."""
+    return tuple(size if isinstance(size, int) else 1 for size in tensor.shape or ())
+
+
+class Engine(base.Engine):
+    """`libonnxruntime.so`, called directly."""
+
+    name = "onnxruntime"
+    uses_numpy = None
+
+    def __init__(self) -> None:
+        self._found = library()
+
+    def version(self) -> str | None:
+        """The library's version; None where there is none, or its name does not say which it is."""
+        return (self._found.version or None) if self._found else None
+
+    def library(self) -> Library | None:
+        """The file, for what is recorded of it."""
+        return self._found
+
+    def load(self, payload: Payload, options: Mapping[str, Any]) -> Executable:
+        """A session on the payload's "model". Raises RefusedError with ONNX Runtime's own words."""
+        base.threads(options, OPTIONS, "ONNX Runtime")
+        level = options.get("optimization")
+        if level is not None and level not in LEVELS:
+            raise base.RefusedError(f"optimization = {level!r} is not known", "", f"one of {', '.join(LEVELS)}")
+        if list(payload.roles) != ["model"]:
+            raise base.RefusedError(
+                "the model's weights are files of their own", "ONNX Runtime is called by its C interface here",
+                "install the package onnxruntime",
+            )  # fmt: skip
+        path = payload.path("model")
+        if self._found is None or path is None:
+            raise base.RefusedError(f"{NAME} can't be used", "there is none, or no file to give it")
+        try:
+            api = load(self._found.path)
+            return Executable(api, os.open(path, os.O_RDONLY | os.O_CLOEXEC), options)
+        except CallError as error:
+            raise base.RefusedError(
+                "ONNX Runtime refuses the model",
+                str(error)[:400],
+                "compile it for the version of onnxruntime on this machine, or install the version it was proven with",
+            ) from error
