@@ -46,6 +46,7 @@ def compile(
     check_passes: bool = False,
     progress: Progress = silent,
     recipe: Recipe | None = None,
+    executor: str = "local",
     **asked: Any,
 ) -> Compiled:
     """Compile a model for boards into one signed bundle at `output`.
@@ -59,6 +60,7 @@ def compile(
         signer: the key to sign with; None signs with this user's development key.
         check_passes: compare the outputs on real inputs after every single pass, not only after the last.
         progress: told of each stage.
+        executor: where a search's trials run: "local", "local:N", "dask://HOST:PORT" (docs/search.md).
         recipe: replay this recipe's request and decisions instead of measuring (`edgec rebuild`).
         asked: the fields of `edgec.request.Request` (precision, max_drop, effort, shapes, exclude, golden, name …).
 
@@ -90,13 +92,16 @@ def compile(
         models = {"float32": fused[passes].model}
         if "int8" in wanted:
             if passes not in quantized:
-                quantized[passes] = quantize.run(fused[passes].model, given, request, progress)
+                quantized[passes] = quantize.run(
+                    fused[passes].model, given, request, progress, recipe=recipe, executor=executor
+                )
             models |= quantized[passes].models
             note = quantized[passes].why_not or note
         with progress(f"emitting for {kind.board.name}", None):
             candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
     yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
+    measured.search = measured.search or quantize.searches(quantized.values())
     decisions = choose.choose(candidates, measured, kinds, request, recipe, note)
     payloads = choose.payloads(candidates, decisions)
     first = fused[kinds[0].target.passes]
@@ -110,6 +115,7 @@ def compile(
         quantized.get(kinds[0].target.passes),
         choose.accuracies(payloads, measured),
         decisions,
+        measured.search,
     )
     manifest, files = facts.manifest(request, first.model, payloads, measured.accuracy, vectors, machine)
     made = Recipe(

@@ -80,8 +80,13 @@ def report(
     quantized: Quantized | None,
     accuracy: Mapping[str, Any],
     decisions: Sequence[Decision],
+    search: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host."""
+    """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host.
+
+    What a `search` found is shown whatever shipped: it is replayed from the recipe with its decisions.
+    """
+    integers = any(d.precision == "int8" for d in decisions)
     return {
         "format": 1,
         "source": {
@@ -93,7 +98,7 @@ def report(
         "passes": passes(fused.applied),
         "outputs_compared_on": fused.checked,
         # Only where it ships: a recipe replays what was decided, not what was tried.
-        "quantization": quantized.report if quantized and any(d.precision == "int8" for d in decisions) else None,
+        "quantization": quantized.report if quantized and integers else {"search": dict(search)} if search else None,
         "accuracy": dict(accuracy),
         "decisions": [d.as_dict() for d in decisions],
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from edgec.errors import UsageError
 
 Precision = Literal["auto", "float32", "int8"]
-Effort = Literal["plain", "default"]
+Effort = Literal["plain", "default", "search"]
 Golden = Literal["data", "synthetic", "none"]
 Method = Literal["minmax", "average", "histogram", "entropy", "mse", "l4", "output"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -21,13 +21,15 @@ class Request:
     """One compile, as asked. Data and model are not here: they are named by digest in the recipe.
 
     `max_drop` is the budget's text ("0.5%", "0.5pt", "0.005") or None: then the default of 1 % holds where int8 was
-    not asked for by name, and nothing is refused where it was. `golden` None: real inputs where there is data.
+    not asked for by name, and nothing is refused where it was (a search always has one). `confidence`: the budget must
+    hold for the drop's upper bound at it. `golden` None: real inputs where there is data.
     """
 
     boards: tuple[str, ...]
     precision: Precision = "auto"
     effort: Effort = "default"
     max_drop: str | None = None
+    confidence: float | None = None
     shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
     method: Method = "minmax"
@@ -46,7 +48,7 @@ class Request:
             raise UsageError("a board is named twice", fix="Name each board once.")
         for value, allowed, flag in (
             (self.precision, ("auto", "float32", "int8"), "--precision"),
-            (self.effort, ("plain", "default"), "--effort"),
+            (self.effort, ("plain", "default", "search"), "--effort"),
             (self.method, METHODS, "--method"),
             (self.golden, (None, "data", "synthetic", "none"), "--golden"),
         ):
@@ -54,6 +56,13 @@ class Request:
                 raise UsageError(
                     f"{flag} {value} is not known", fix=f"One of: {', '.join(str(a) for a in allowed if a)}."
                 )
+        if self.confidence is not None and not 0.5 <= self.confidence < 1:
+            raise UsageError(
+                f"--confidence {self.confidence:g} is no confidence",
+                "It is the probability that the budget really holds.",
+                "Use one from 0.5 to under 1, such as 0.95.",
+                code="E217",
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values only, as recipe.json holds them."""

@@ -43,10 +43,23 @@ from edgec.request import METHODS
 )
 @click.option(
     "--effort",
-    type=click.Choice(["plain", "default"]),
+    type=click.Choice(["plain", "default", "search"]),
     default="default",
     show_default=True,
-    help="plain: min-max ranges alone.",
+    help="plain: min-max ranges alone; search: the fastest mixture of int8 and float within the budget.",
+)
+@click.option(
+    "--confidence",
+    type=float,
+    metavar="C",
+    help="The budget must hold with this probability, such as 0.95 (needs --eval).",
+)
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="WHERE",
+    help="Where a search's trials run: local, local:N (processes) or dask://HOST:PORT.",
 )
 @click.option(
     "--method",
@@ -135,9 +148,16 @@ def refuse_ignored(ctx: click.Context, *, without_int8: bool) -> None:
 
     from edgec.errors import UsageError
 
+    if ctx.params["effort"] != "search" and ctx.get_parameter_source("executor") is ParameterSource.COMMANDLINE:
+        raise UsageError(
+            "--executor would be ignored",
+            "It says where a search's trials run, and nothing is searched.",
+            "Add --effort search, or leave the flag out.",
+            code="E212",
+        )
     if not without_int8:
         return
-    for name in ("max_drop", "method", "exclude", "effort"):
+    for name in ("max_drop", "method", "exclude", "effort", "confidence", "executor"):
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(
                 f"--{name.replace('_', '-')} would be ignored",

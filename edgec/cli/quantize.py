@@ -25,10 +25,20 @@ from edgec.request import METHODS
 )
 @click.option(
     "--effort",
-    type=click.Choice(["plain", "default"]),
+    type=click.Choice(["plain", "default", "search"]),
     default="default",
     show_default=True,
-    help="plain: ranges alone; default: corrections as well.",
+    help="plain: ranges alone; default: corrections as well; search: the fastest mixture within --max-drop.",
+)
+@click.option(
+    "--max-drop", metavar="DROP", help="With search, what may be lost of the likeness to float: 0.5%, 0.5pt or 0.005."
+)
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="WHERE",
+    help="Where a search's trials run: local, local:N (processes) or dask://HOST:PORT.",
 )
 @click.option(
     "--placement",
@@ -60,6 +70,8 @@ def command(
     exclude: tuple[str, ...],
     method: Any,
     effort: Any,
+    max_drop: str | None,
+    executor: str,
     placement: str,
     arch: str,
     weight_bits: str,
@@ -73,21 +85,22 @@ def command(
     from edgec.bundle.atomic import replacing
     from edgec.quantize.placement import rules
 
+    refuse_ignored(click.get_current_context())
     imported = frontends.load(model, shapes=shape)
     inputs = [v for v in imported.model.graph.inputs if v.name not in imported.model.graph.initializers]
     dataset = data.load_calibration(calib, inputs)
     passes.run(imported.model)
-    made = quantize.quantize_with_data(
-        imported.model,
-        dataset,
-        method=method,
-        exclude=exclude,
-        scheme=replace(rules(placement).scheme, weight_bits=int(weight_bits)),
-        effort=effort,
-        placement=placement,
-        arch=arch,
-        progress=out.progress,
-    )
+    common: dict[str, Any] = {
+        "method": method, "exclude": exclude, "placement": placement, "arch": arch, "progress": out.progress,
+        "scheme": replace(rules(placement).scheme, weight_bits=int(weight_bits)),
+    }  # fmt: skip
+    report: dict[str, Any] = {}
+    if effort == "search":
+        found = searched(imported.model, dataset, max_drop, executor, out, common)
+        assert found.quantized is not None
+        made, report = found.quantized, {"search": {"int8": found.report}}
+    else:
+        made = quantize.quantize_with_data(imported.model, dataset, effort=effort, **common)
     content = frontends.save_bytes(made.model)
     with replacing(Path(output)) as (file, _):
         file.write(content)
@@ -105,5 +118,57 @@ def command(
     for stage in () if correction is None else correction.stages:
         verdict = "kept" if stage.kept else "dropped, it did not help"
         out.line(f"  {stage.name}: {stage.before:.1f} → {stage.after:.1f} dB on held-out samples, {verdict}")
-    out.result({"file": output, "bytes": len(content), "source_bytes": imported.size, **made.report(imported.model)})
+    out.result(
+        {"file": output, "bytes": len(content), "source_bytes": imported.size, **made.report(imported.model), **report}
+    )
     out.next(f"edgec inspect {output}")
+
+
+def searched(model: Any, dataset: Any, max_drop: str | None, executor: str, out: Output, common: dict[str, Any]) -> Any:
+    """Search within the budget of likeness to the float model; the points that were measured are shown.
+
+    Raises BudgetError (exit 3) where no assignment keeps it.
+    """
+    import platform
+
+    from edgec.data import Budget
+    from edgec.decide import DEFAULT_DROP
+    from edgec.executors import workers
+    from edgec.quantize import search
+    from edgec.stages.quantize import missed
+
+    store = search.Store(search.default_path(), tell=lambda text: out.line(f"  {text}"))
+    timed = common["placement"] == "onnxruntime" and common["arch"] == platform.machine()
+    try:
+        with workers(executor) as crew:
+            found = search.search(
+                model, dataset, budget=Budget.parse(max_drop or DEFAULT_DROP), workers=crew, store=store, timed=timed,
+                **common,
+            )  # fmt: skip
+    finally:
+        store.close()
+    if found.quantized is None:
+        raise missed(found.report, found.why_not)
+    rows = []
+    for number, point in enumerate(found.report["points"]):
+        speed = "–" if point["speed"] is None else f"{point['speed']:.2f}"
+        mark = "chosen" if number == found.report["chosen"] else "" if point["within_budget"] else "over the budget"
+        rows.append([len(point["float_layers"]), f"{point['value']:.4f}", speed, size(point["bytes"]), mark])
+    out.table("", ["layers in float", str(found.report["metric"]), "× float's speed", "size", ""], rows)
+    return found
+
+
+def refuse_ignored(ctx: click.Context) -> None:
+    """Raise UsageError for a flag that was given and would do nothing."""
+    from click.core import ParameterSource
+
+    from edgec.errors import UsageError
+
+    for name in ("max_drop", "executor"):
+        if ctx.params["effort"] != "search" and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--{name.replace('_', '-')} would be ignored",
+                "It is about --effort search.",
+                "Add --effort search, or leave the flag out.",
+                code="E212",
+            )

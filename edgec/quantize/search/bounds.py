@@ -3,8 +3,8 @@
 Each sample gives a difference d = float − quantized. Metrics that are right or wrong (0 or 1): the drop is at most the
 probability of a loss, bounded exactly by Clopper & Pearson 1934 (gains are not counted against losses, so the bound is
 on the safe side); 0 losses in 400 bound it at 0.75 % with 95 % confidence. Metrics between 0 and 1: the bound by
-betting of Waudby-Smith & Ramdas 2023, "Estimating means of bounded random variables by betting" (arXiv:2010.09686), over
-a fixed mixture of bets, so that the order of samples doesn't matter. Others have no bound that holds for few samples.
+betting of Waudby-Smith & Ramdas 2023, "Estimating means of bounded random variables by betting" (arXiv:2010.09686),
+over a fixed mixture of bets, so that the order of samples doesn't matter. Others have none that holds for few samples.
 """
 
 from __future__ import annotations

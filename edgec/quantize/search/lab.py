@@ -41,7 +41,7 @@ class Lab:
         workers: who runs them.
         store: who keeps them.
         ran: trials run, by kind.
-        reused: trials that the store had, by kind.
+        reused: trials that the store had from elsewhere, by kind.
     """
 
     workers: Workers
@@ -58,13 +58,15 @@ class Lab:
         waiting: dict[Future[Any], Trial] = {}
         for trial in trials:
             name = trial.name
+            asked_before = name in self._names
             self._names.add(name)
             if name in results or any(t.name == name for t in waiting.values()):
                 continue
             kept = self.store.get(name)
             if kept is not None:
                 results[name] = kept
-                self.reused[trial.kind] = self.reused.get(trial.kind, 0) + 1
+                if not asked_before:
+                    self.reused[trial.kind] = self.reused.get(trial.kind, 0) + 1
                 step(1)
             else:
                 waiting[self.workers.executor.submit(trial.function, *trial.arguments)] = trial

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgec.quantize import layers
+from edgec.quantize.placement.plan import range_name
 from edgec.quantize.search.cut import Noise
 from edgec.quantize.search.lab import Lab, Trial
 from edgec.quantize.search.setup import Setup
@@ -46,7 +47,7 @@ def measure(setup: Setup, lab: Lab, step: Callable[[int], None] = lambda n: None
     whats: list[dict[str, Any]] = [{"weight": name} for name in weighted]
     first = next(iter(setup.ranges.values()))
     for root in roots:
-        low, high = np.clip(first[str(root.name)], *setup.plan.useful[root])
+        low, high = np.clip(first[range_name(root)], *setup.plan.useful[root])
         whats.append({"value": str(root.name), "low": float(low), "high": float(high)})
     scheme = asdict(setup.scheme)
     model, feeds = lab.shared(setup.content), lab.shared(setup.feeds)

@@ -1,0 +1,75 @@
+"""The cut is the least of all assignments, and the front is monotone."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgec.quantize.placement.costs import Cost
+from edgec.quantize.search.cut import Balance, Noise, pareto
+from edgec.quantize.search.prices import Prices, Sizes
+from edgec.quantize.search.setup import Setup, prepare
+from tests.quantize.search_cases import small_case
+
+
+@pytest.fixture(scope="module")
+def setup() -> Setup:
+    case = small_case(samples=4, evaluated=2)
+    return prepare(case.model, case.data)
+
+
+def balance(setup: Setup, data: st.DataObject) -> Balance:
+    """Random prices and noise for the layers of the small model."""
+    number = st.floats(0, 100, width=32)
+    measured = {node: Cost(data.draw(number), data.draw(number)) for node in setup.names}
+    weights = {name: data.draw(number) for name in setup.names.values()}
+    values = {str(root.name): data.draw(number) for root in set(setup.plan.roots.values())}
+    prices = Prices(measured=measured, conversions=data.draw(st.sampled_from([0.0, 0.01])))
+    return Balance(setup.model, setup.plan, prices, Noise(weights, values))
+
+
+@given(st.data(), st.sampled_from([0.0, 0.3, 5.0]))
+@settings(deadline=None, max_examples=25)
+def test_the_cut_is_the_least_of_all_assignments(setup: Setup, data: st.DataObject, rate: float) -> None:
+    made = balance(setup, data)
+    names = sorted(setup.layers)
+    subsets = chain.from_iterable(combinations(names, n) for n in range(len(names) + 1))
+    everything = [made.corner(frozenset(s)) for s in subsets]
+    least = min(c.time + rate * c.noise for c in everything)
+    found = made.cut(rate)
+    assert found.time + rate * found.noise == pytest.approx(least, rel=1e-6, abs=1e-6)
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=25)
+def test_along_the_front_time_rises_and_noise_falls(setup: Setup, data: st.DataObject) -> None:
+    made = balance(setup, data)
+    front = made.front()
+    assert all(a.time < b.time and a.noise > b.noise for a, b in pairwise(front))
+    fastest = made.cut(0.0)
+    assert front[0].time == pytest.approx(fastest.time)
+    names = sorted(setup.layers)
+    for corner in front:  # nothing is better in both
+        for name in names:
+            other = made.corner(corner.floats ^ {name})
+            assert not (other.time < corner.time - 1e-6 and other.noise < corner.noise - 1e-6)
+
+
+def test_without_noise_the_cut_is_that_of_worth(setup: Setup) -> None:
+    from edgec.quantize.placement.worth import worthwhile
+
+    worth = worthwhile(setup.model, setup.schemes, setup.rules, "x86_64")
+    corner = Balance(setup.model, setup.plan, Prices(), Noise({}, {})).cut(0.0)
+    assert set(worth.dropped) == (corner.floats & set(worth.assignment) if worth.pays else set())
+
+
+def test_where_size_counts_all_is_integer(setup: Setup) -> None:
+    assert Balance(setup.model, setup.plan, Sizes(), Noise({}, {})).cut(0.0).floats <= {"pool", "flat"}
+
+
+def test_pareto_keeps_what_no_other_beats() -> None:
+    points = [(1.0, 5.0), (2.0, 5.0), (2.0, 3.0), (3.0, 4.0), (4.0, 1.0)]
+    assert pareto(points, lambda p: p) == [(1.0, 5.0), (2.0, 3.0), (4.0, 1.0)]
