@@ -10,7 +10,7 @@ from onnx.reference import ReferenceEvaluator
 from edgec_targets.emitters.litert.values import array
 
 _MOST_BYTES = 64 << 20
-_RANDOM = ("Random", "Bernoulli", "Multinomial", "Dropout")
+_KEPT = ("Random", "Bernoulli", "Multinomial", "Dropout", "QuantizeLinear", "DequantizeLinear")
 
 
 def evaluate(node: ir.Node, version: int) -> list[np.ndarray] | None:
@@ -20,7 +20,7 @@ def evaluate(node: ir.Node, version: int) -> list[np.ndarray] | None:
     """
     if node.op_type in ("Shape", "Size") and node.inputs and node.inputs[0] is not None:
         return _dimensions(node, node.inputs[0])
-    if node.domain not in ("", "ai.onnx") or node.op_type.startswith(_RANDOM):
+    if node.domain not in ("", "ai.onnx") or node.op_type.startswith(_KEPT):
         return None
     if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
         return None

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert.file import File, Quantization, Tensor
 from edgec_targets.emitters.litert.layout import Layouts, order
 from edgec_targets.emitters.litert.registry import Perm, Refusal, identity
-from edgec_targets.emitters.litert.values import array, given, rank, shape
+from edgec_targets.emitters.litert.values import array, given, rank, shape, stored
 
 _DTYPES = {
     ir.DataType.FLOAT: "float32",
@@ -97,10 +97,13 @@ class Context:
         if value is None:
             raise Refusal("An input that TFLite needs is left out.")
         dims = shape(value)
-        if len(dims) == len(perm) and array(value) is None:
+        if len(dims) == len(perm) and stored(value) is None:
             return self.get(value, perm)
         padded = (1,) * (len(perm) - len(dims)) + dims
-        data = array(value)
+        source = stored(value)
+        data = array(source)
+        if data is not None and source is not value and source is not None:
+            return self.constant(self.fit(real(data, self.quantities[source]), perm))
         if data is None:
             if perm != identity(len(perm)) and sum(d != 1 for d in dims) > 1:
                 raise Refusal(f"'{value.name}' has fewer axes than the result, and they are in another order.")
@@ -263,3 +266,10 @@ _BINARY = {
 def as_int8(data: np.ndarray) -> np.ndarray:
     """u8 with zero point z is s8 with zero point z − 128: the same real numbers."""
     return (data.astype(np.int16) - 128).astype(np.int8) if data.dtype == np.uint8 else data
+
+
+def real(data: np.ndarray, found: Quantization) -> np.ndarray:
+    """What quantized integers stand for, in float32 as DequantizeLinear computes it."""
+    shape = [-1 if n == found.axis else 1 for n in range(data.ndim)] if len(found.scale) > 1 else [1] * data.ndim
+    scale, zero = np.array(found.scale, np.float32).reshape(shape), np.array(found.zero_point).reshape(shape)
+    return np.asarray((as_int8(data).astype(np.int64) - zero).astype(np.float32) * scale)

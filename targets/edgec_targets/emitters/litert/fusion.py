@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert.values import array, given, number
+from edgec_targets.emitters.litert.values import array, given, number, stored
 
 _HOSTS = frozenset({"Add", "AveragePool", "Conv", "Div", "Gemm", "MatMul", "MaxPool", "Mul", "Sub"})
 _NAMES = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
@@ -77,9 +77,5 @@ def fused(node: ir.Node) -> str:
 
 
 def _constant_matrix(node: ir.Node) -> bool:
-    weight = given(node, 1)
-    producer = weight.producer() if weight is not None else None
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        weight = producer.inputs[0]
-    data = array(weight)
+    data = array(stored(given(node, 1)))
     return data is not None and data.ndim == 2

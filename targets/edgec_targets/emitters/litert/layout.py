@@ -23,7 +23,7 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert.expansion import Site, Term, minimise
 from edgec_targets.emitters.litert.regions import Regions, invert
 from edgec_targets.emitters.litert.registry import PLAIN, Fixed, Layout, Moved, Perm, Refusal, Tied, find, identity
-from edgec_targets.emitters.litert.values import array, shape
+from edgec_targets.emitters.litert.values import shape, stored
 
 _CALL = 4096
 """Bytes moved that one more operator is worth: what a call costs beside the copying."""
@@ -119,7 +119,7 @@ class _Chooser:
             else:
                 for index, choices in how.inputs.items():
                     source = node.inputs[index]
-                    if source is not None and len(choices) > 1 and array(source) is None:
+                    if source is not None and len(choices) > 1 and stored(source) is None:
                         self._site((node, index), source, list(choices), None, choices)
 
     def _site(
@@ -145,7 +145,7 @@ class _Chooser:
             dims = shape(value)
         except Refusal:
             return None
-        if len(dims) < 2:
+        if len(dims) < 2 or stored(value) is not None:
             return None
         root = self._regions.root(value)
 
@@ -194,5 +194,5 @@ def _tied(node: ir.Node) -> list[ir.Value]:
     """The results of a `Tied` node and its computed inputs of the same rank."""
     dims = node.outputs[0].shape
     rank = len(dims) if dims is not None else -1
-    inputs = [v for v in node.inputs if v is not None and array(v) is None]
+    inputs = [v for v in node.inputs if v is not None and stored(v) is None]
     return [v for v in (*node.outputs, *inputs) if v.shape is not None and len(v.shape) == rank]

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgec_targets.emitters.litert.layout import rule
 from edgec_targets.emitters.litert.registry import Tied
-from edgec_targets.emitters.litert.values import array
+from edgec_targets.emitters.litert.values import stored
 
 
 def align(model: ir.Model) -> None:
@@ -22,7 +22,7 @@ def align(model: ir.Model) -> None:
             continue
         whole = node.outputs[0].shape
         for index, value in enumerate(node.inputs):
-            if value is None or value.shape is None or whole is None or array(value) is not None:
+            if value is None or value.shape is None or whole is None or stored(value) is not None:
                 continue
             dims = [d for d in value.shape if isinstance(d, int)]
             if len(value.shape) >= len(whole) or len(dims) < len(value.shape) or all(d == 1 for d in dims):

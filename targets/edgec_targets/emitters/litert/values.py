@@ -34,6 +34,21 @@ def array(value: ir.Value | None) -> np.ndarray | None:
     return value.const_value.numpy()
 
 
+def stored(value: ir.Value | None) -> ir.Value | None:
+    """The constant that a value is: itself, or what a DequantizeLinear makes it of. None for what is computed."""
+    if value is None or array(value) is not None:
+        return value
+    producer = value.producer()
+    if (
+        producer is None
+        or producer.domain not in ("", "ai.onnx")
+        or producer.op_type != "DequantizeLinear"
+        or array(producer.inputs[0]) is None
+    ):
+        return None
+    return producer.inputs[0]
+
+
 def constant(node: ir.Node, index: int, what: str) -> np.ndarray | None:
     """An input that must be a constant; None where the node leaves it out. Raises Refusal where it is computed."""
     value = node.inputs[index] if index < len(node.inputs) else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert.context import Context, as_int8
+from edgec_targets.emitters.litert.context import Context, as_int8, real
 from edgec_targets.emitters.litert.file import Quantization, Tensor
 from edgec_targets.emitters.litert.fusion import fused
 from edgec_targets.emitters.litert.registry import Refusal
 from edgec_targets.emitters.litert.schema import schema
-from edgec_targets.emitters.litert.values import array
+from edgec_targets.emitters.litert.values import array, stored
 
 _WIDENED_FROM = 256
 """Elements."""
@@ -26,16 +26,14 @@ def weight(ctx: Context, value: ir.Value | None, perm: tuple[int, ...]) -> Tenso
 
     None where it is computed.
     """
-    data = array(value)
-    if data is not None and value is not None:
-        return constant(ctx, data, ctx.quantities.get(value), perm)
-    producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        source = producer.inputs[0]
-        data, found = array(source), ctx.quantities.get(source)  # type: ignore[arg-type]
-        if data is not None and found is not None:
-            return dequantized(ctx, data, found, perm)
-    return None
+    source = stored(value)
+    data = array(source)
+    if data is None or source is None:
+        return None
+    found = ctx.quantities.get(source)
+    if source is value or found is None:
+        return constant(ctx, data, found, perm)
+    return dequantized(ctx, data, found, perm)
 
 
 def dequantized(ctx: Context, data: np.ndarray, found: Quantization, perm: tuple[int, ...]) -> Tensor:
@@ -45,10 +43,7 @@ def dequantized(ctx: Context, data: np.ndarray, found: Quantization, perm: tuple
     """
     if data.dtype != np.int32 and data.size >= _WIDENED_FROM:
         return ctx.widened(constant(ctx, data, found, perm))
-    shape = [-1 if n == found.axis else 1 for n in range(data.ndim)] if len(found.scale) > 1 else [1] * data.ndim
-    scale, zero = np.array(found.scale, np.float32).reshape(shape), np.array(found.zero_point).reshape(shape)
-    real = (as_int8(data).astype(np.int64) - zero).astype(np.float32) * scale
-    return ctx.file.constant(real.transpose(perm))
+    return ctx.file.constant(real(data, found).transpose(perm))
 
 
 def constant(ctx: Context, data: np.ndarray, quantization: Quantization | None, perm: tuple[int, ...]) -> Tensor:
@@ -87,12 +82,12 @@ def bias(ctx: Context, value: ir.Value | None, channels: int, x: Tensor, w: Tens
     if data is None:
         raise Refusal(f"Its bias ('{value.name}') is computed by the model, between integers.")
     stated = ctx.quantities.get(value)
-    real = data.astype(np.float64).reshape(-1)
+    exact = data.astype(np.float64).reshape(-1)
     if stated is not None:
         if np.allclose(np.broadcast_to(stated.scale, scale.shape), scale, rtol=1e-5, atol=0):
             return ctx.file.constant(np.broadcast_to(data.reshape(-1), (channels,)).astype(np.int32), own)
-        real = real * np.asarray(stated.scale, np.float64)
-    whole = np.rint(np.broadcast_to(real, (channels,)) / scale.astype(np.float64))
+        exact = exact * np.asarray(stated.scale, np.float64)
+    whole = np.rint(np.broadcast_to(exact, (channels,)) / scale.astype(np.float64))
     limits = np.iinfo(np.int32)
     return ctx.file.constant(np.clip(whole, limits.min, limits.max).astype(np.int32), own)
 
@@ -102,11 +97,11 @@ def requantized(ctx: Context, tensor: Tensor, quantization: Quantization | None)
     if quantization is None or tensor.quantization == quantization:
         return tensor
     if tensor.data is not None and tensor.quantization is not None:
-        held = (tensor.data.astype(np.float32) - tensor.quantization.zero_point[0]) * np.float32(
-            tensor.quantization.scale[0]
+        whole = (
+            np.rint(real(tensor.data, tensor.quantization) / np.float32(quantization.scale[0]))
+            + quantization.zero_point[0]
         )
-        whole = np.rint(held / np.float32(quantization.scale[0])) + quantization.zero_point[0]
         return ctx.file.constant(np.clip(whole, -128, 127).astype(np.int8), quantization)
     # Not QUANTIZE from integers to integers: XNNPACK's kernel has a multiplier of eight fractional bits.
-    real = ctx.op("DEQUANTIZE", [tensor], tensor.shape, "DequantizeOptions", dtype="float32")
-    return ctx.op("QUANTIZE", [real], tensor.shape, "QuantizeOptions", dtype="int8", quantization=quantization)
+    wide = ctx.op("DEQUANTIZE", [tensor], tensor.shape, "DequantizeOptions", dtype="float32")
+    return ctx.op("QUANTIZE", [wide], tensor.shape, "QuantizeOptions", dtype="int8", quantization=quantization)

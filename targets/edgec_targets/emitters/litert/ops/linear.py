@@ -9,15 +9,12 @@ from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.ops.common import activation, bias, weight
 from edgec_targets.emitters.litert.registry import Fixed, Layout, Refusal, Tied, identity, operator
-from edgec_targets.emitters.litert.values import array, given, integer, number, rank, shape
+from edgec_targets.emitters.litert.values import array, given, integer, number, rank, shape, stored
 
 
 def _matrix(value: ir.Value | None) -> np.ndarray | None:
     """A constant matrix, dequantized or not; None for anything else."""
-    producer = value.producer() if value is not None else None
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        value = producer.inputs[0]
-    data = array(value)
+    data = array(stored(value))
     return data if data is not None and data.ndim == 2 else None
 
 
@@ -44,7 +41,7 @@ def gemm(ctx: Context, node: ir.Node) -> None:
         w = ctx.transpose(ctx.input(node, 1), perm) if perm != (0, 1) else ctx.input(node, 1)
     channels = w.shape[0]
     size = 1 if c is None else int(np.prod(shape(c)))
-    fits = c is None or ((array(c) is not None or _dequantized(c)) and size in (1, channels) and alpha == beta == 1)
+    fits = c is None or (stored(c) is not None and size in (1, channels) and alpha == beta == 1)
     if fits:
         b = bias(ctx, c, channels, x, w)
         fully_connected(ctx, x, w, b, out, activation(node))
@@ -56,11 +53,6 @@ def gemm(ctx: Context, node: ir.Node) -> None:
     if beta != 1:
         added = ctx.broadcast("MUL", added, ctx.scalar(beta))
     ctx.broadcast("ADD", product, added, out, fusedActivationFunction=activation(node))
-
-
-def _dequantized(value: ir.Value) -> bool:
-    producer = value.producer()
-    return producer is not None and producer.op_type == "DequantizeLinear" and array(producer.inputs[0]) is not None
 
 
 def fully_connected(
