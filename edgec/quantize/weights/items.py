@@ -17,6 +17,8 @@ from edgec.quantize.weights.scales import best
 GROUPS = {4: 32, 8: 64}
 # What a weight's nodes take in the file besides integers and scales, bytes: at most, and for each letter of its name.
 OVERHEAD, PER_LETTER = 500, 16
+# Elements that the error of a format is taken on.
+SAMPLE = 1 << 18
 # Rows shorter than this make groups of four bits of nothing (depthwise convolutions).
 SHORT = 32
 
@@ -60,12 +62,14 @@ class Item:
         return self.what.array if isinstance(self.what, embeddings.Table) else self.what.matrix()
 
     def default(self, bits: int, group: int | None) -> Format:
-        """The format for so many bits."""
+        """The format for so many bits; convolutions and recurrences have eight, four harm them too much."""
         if isinstance(self.what, embeddings.Table):
             return embeddings.table_format(self.what, bits, None if bits == 8 else group)
+        return self._format(bits if self.kind in ("Gemm", "MatMul") else 8, group)
+
+    def _format(self, bits: int, group: int | None) -> Format:
         features = self.size[1]
-        if bits == 4 and features < SHORT:
-            bits = 8
+        bits = 8 if features < SHORT else bits
         width = GROUPS[bits] if group is None else group
         return Format(bits, width if width < features else 0, symmetric=bits == 8)
 
@@ -76,8 +80,8 @@ class Item:
             made = [embeddings.table_format(table, b, None) for b in ((4, 5, 6, 8) if bits == 4 else (8,))]
             made.append(embeddings.table_format(table, 8, 64))
         else:
-            made = [self.default(8, g) for g in (0, 128, 64, 32)]
-            made += [self.default(4, g) for g in (64, 32, 16)] if bits == 4 else []
+            made = [self._format(8, g) for g in (0, 128, 64, 32)]
+            made += [self._format(4, g) for g in (64, 32, 16)] if bits == 4 else []
         return list(dict.fromkeys(made))
 
     def bytes_in(self, format: Format) -> int:
@@ -93,6 +97,17 @@ class Item:
             return embeddings.round_table(self.what, format)
         matrix = self.what.matrix()
         return quantize(matrix, *best(matrix, format), format)
+
+    def errors(self, formats: Collection[Format]) -> tuple[float, dict[Format, float]]:
+        """The energy of evenly spaced rows, and the squared error of rounding them in each format."""
+        matrix = self.matrix()
+        sample = matrix[:: max(1, matrix.size // SAMPLE)]
+        errors = {}
+        for format in formats:
+            parameters = best(sample, format, half_scales=self.kind == "Gather" and format.bits < 8)
+            made = quantize(sample, *parameters, format).dequantized()
+            errors[format] = float(np.square(made - sample, dtype=np.float64).sum())
+        return float(np.square(sample, dtype=np.float64).sum()) or 1.0, errors
 
     def array(self, made: Grouped) -> np.ndarray:
         """What the integers stand for, in the constant's shape."""

@@ -49,7 +49,8 @@ def quantize_weights(
     Args:
         model: float32 or float16, opset 21 or newer, best after the passes; not changed. The exporter's notes
             (metadata, doc strings) are not taken over.
-        bits: 8, or 4. With `max_bytes`, the fewest that a weight may have: tables may then have 5 or 6 as well.
+        bits: 8, or 4 for MatMul, Gemm and tables (others keep eight). With `max_bytes`, the fewest that a weight may
+            have: tables may then have 5 or 6 as well.
         data: calibration feeds, no labels.
         group: features that share a scale, 0 for whole rows, or a power of two from 16 on; None: 64 with eight bits, 32
             with four. Tables choose their own (a row, 16).
@@ -80,7 +81,8 @@ def quantize_weights(
     _known(copy, exclude)
     found, skipped = items(copy, exclude)
     if not found:
-        why = "; ".join(f"{k}: {v}" for k, v in list(skipped.items())[:3]) or "it has no constant weights"
+        why = "; ".join(f"{k}: {v}" for k, v in list(skipped.items())[:3])
+        why = why or "no node outside If, Loop and Scan has constant weights"
         raise UnsupportedError("no weight of the model can be quantized", why, "leave the model in float", code="E412")
     used, kept_back = split(data, SAMPLES, HELD_OUT) if data is not None else ([], [])
     heard: dict[str, float] = {}
@@ -142,9 +144,7 @@ def _mixed(
     options: dict[str, list[Option]] = {}
     with progress("choosing formats", len(found)) as advance:
         for item in found:
-            weight = item.matrix()
-            energy = float(np.square(weight, dtype=np.float64).sum()) or 1.0
-            errors = {f: _error(weight, item.rounded(f)) for f in item.choices(bits)}
+            energy, errors = item.errors(item.choices(bits))
             worst = errors[smallest[item.name]] or 1e-30
             # Without data, or where it can't tell (NaN), every weight's relative error counts the same.
             scale = heard.get(item.name, worst / energy)
@@ -161,10 +161,6 @@ def _mixed(
             code="E302",
         )
     return heard, formats
-
-
-def _error(weight: np.ndarray, made: Grouped) -> float:
-    return float(np.square(made.dequantized() - weight, dtype=np.float64).sum())
 
 
 def _fitted(

@@ -14,8 +14,8 @@ from edgec.quantize.weights.groups import Format, Grouped, blocks, quantize, usa
 
 # How much of the min-max range is tried. Eight bits lose more by clipping than they gain, so few are worth trying.
 RATIOS = {
-    4: tuple(np.linspace(1.0, 0.6, 17)),
-    5: tuple(np.linspace(1.0, 0.7, 9)),
+    4: tuple(np.linspace(1.0, 0.6, 9)),
+    5: tuple(np.linspace(1.0, 0.7, 7)),
     6: tuple(np.linspace(1.0, 0.8, 6)),
     8: (1.0, 0.97, 0.94, 0.9),
 }
