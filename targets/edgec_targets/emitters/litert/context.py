@@ -30,11 +30,18 @@ class Context:
     """State of one file's writing: which tensors hold which value, in which layouts."""
 
     def __init__(
-        self, file: File, layouts: Layouts, quantities: Mapping[ir.Value, Quantization], *, half: bool = False
+        self,
+        file: File,
+        layouts: Layouts,
+        quantities: Mapping[ir.Value, Quantization],
+        *,
+        half: bool = False,
+        dynamic: bool = False,
     ) -> None:
         self.file = file
         self.layouts = layouts
         self.quantities = quantities
+        self.dynamic = dynamic
         self._half = half
         self._held: dict[ir.Value, dict[Perm, Tensor]] = {}
         self._widened: dict[int, Tensor] = {}

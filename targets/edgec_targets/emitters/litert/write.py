@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert import fusion, layout, ranks, units
+from edgec_targets.emitters.litert import dynamic, fusion, layout, ranks, units
 from edgec_targets.emitters.litert.constants import evaluate
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import File, Quantization, Tensor
@@ -45,7 +45,8 @@ def convert(model: ir.Model, *, half: bool = False) -> Written:
     fusion.fuse(prepared)
     quantities = units.fold(prepared)
     file = File()
-    context = Context(file, layout.choose(prepared.graph), quantities, half=half)
+    layouts, in_integers = layout.choose(prepared.graph), dynamic.pays(prepared.graph)
+    context = Context(file, layouts, quantities, half=half, dynamic=in_integers)
     inputs = []
     lost: set[ir.Value] = set()
     for value in prepared.graph.inputs:

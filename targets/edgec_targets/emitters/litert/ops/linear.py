@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgec_targets.emitters.litert import dynamic
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
-from edgec_targets.emitters.litert.ops.common import activation, bias, weight
+from edgec_targets.emitters.litert.ops.common import activation, bias, constant, weight
 from edgec_targets.emitters.litert.registry import Fixed, Layout, Refusal, Tied, identity, operator
 from edgec_targets.emitters.litert.values import array, given, integer, number, rank, shape, stored
 
@@ -31,11 +32,11 @@ def _matmul_integer(node: ir.Node) -> bool:
 def gemm(ctx: Context, node: ir.Node) -> None:
     """alpha · A · B + beta · C. Weights O I as they are, or transposed at compile time."""
     alpha, beta = number(node, "alpha", 1.0), number(node, "beta", 1.0)
-    x, c = ctx.input(node, 0), given(node, 2)
+    x, c = ctx.get(_source(ctx, node)), given(node, 2)
     if integer(node, "transA", 0):
         x = ctx.transpose(x, (1, 0))
     perm = (0, 1) if integer(node, "transB", 0) else (1, 0)
-    w = weight(ctx, node.inputs[1], perm)
+    w = _weight(ctx, node, perm)
     out = ctx.result(node)
     if w is None:
         w = ctx.transpose(ctx.input(node, 1), perm) if perm != (0, 1) else ctx.input(node, 1)
@@ -53,6 +54,23 @@ def gemm(ctx: Context, node: ir.Node) -> None:
     if beta != 1:
         added = ctx.broadcast("MUL", added, ctx.scalar(beta))
     ctx.broadcast("ADD", product, added, out, fusedActivationFunction=activation(node))
+
+
+def _source(ctx: Context, node: ir.Node) -> ir.Value | None:
+    """What a product reads: without its Q/DQ where the kernel quantizes by itself."""
+    value = node.inputs[0]
+    return dynamic.before_quantization(value) if ctx.dynamic and dynamic.eligible(node) and value is not None else value
+
+
+def _weight(ctx: Context, node: ir.Node, perm: tuple[int, ...]) -> Tensor | None:
+    """The matrix, out × in: int8 beside a float input where the kernel quantizes that by itself."""
+    source = stored(node.inputs[1])
+    data = array(source)
+    if ctx.dynamic and dynamic.eligible(node) and data is not None and source is not None:
+        found = ctx.quantities.get(source)
+        if found is not None and not any(found.zero_point):
+            return constant(ctx, data, found, perm)
+    return weight(ctx, node.inputs[1], perm)
 
 
 def fully_connected(
@@ -102,9 +120,9 @@ def matmul(ctx: Context, node: ir.Node) -> None:
         raise Refusal("One of its inputs is quantized, the other is not.")
     a_rank, b_rank = rank(a_value), rank(b_value)
     if _matrix(b_value) is not None and a_rank >= 2:
-        w = weight(ctx, b_value, (1, 0))
+        w = _weight(ctx, node, (1, 0))
         assert w is not None
-        x = ctx.tied(node, 0)
+        x = ctx.get(_source(ctx, node), ctx.perm(node)) if ctx.dynamic else ctx.tied(node, 0)
         out = ctx.result(node, ctx.perm(node))
         b = bias(ctx, None, w.shape[0], x, w)
         fully_connected(ctx, x, w, b, out, activation(node), keep=len(x.shape) > 2)
