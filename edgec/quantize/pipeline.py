@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import onnx_ir as ir
@@ -15,7 +15,10 @@ from edgec.progress import Progress, silent
 from edgec.quantize import layers
 from edgec.quantize.assign import assign
 from edgec.quantize.calibrate import calibrate, calibrate_many
-from edgec.quantize.corrections.stages import Corrected, correct
+from edgec.quantize.compact import compact
+from edgec.quantize.corrections.equalize.choose import equalize_where_better
+from edgec.quantize.corrections.smooth import Outcome, smooth_where_better
+from edgec.quantize.corrections.stages import Corrected, Stage, correct
 from edgec.quantize.placement import rules
 from edgec.quantize.placement.insert import insert
 from edgec.quantize.placement.plan import plan
@@ -69,6 +72,7 @@ class Quantized:
         ranges: what the calibration saw.
         correction: what the corrections did; None with effort "plain".
         worth: which layers stay float because integers would not be faster there.
+        smoothing: which outliers moved into weights (`corrections/smooth.py`); None where it was not tried.
     """
 
     model: ir.Model
@@ -76,6 +80,7 @@ class Quantized:
     ranges: Ranges
     correction: Corrected | None
     worth: Worth | None = None
+    smoothing: Outcome | None = None
 
     def report(self, float_model: ir.Model) -> dict[str, Any]:
         """Plain data for report.json and `--json`."""
@@ -88,6 +93,8 @@ class Quantized:
         }
         if self.worth is not None:
             result["worth"] = {"pays": self.worth.pays, "left_in_float": list(self.worth.dropped)}
+        if self.smoothing is not None and self.smoothing.kept:
+            result["smoothing"] = [group.as_dict() for group in self.smoothing.smoothed.groups]
         if self.correction is not None and self.correction.stages:
             result["corrections"] = {
                 "kept": self.correction.kept,
@@ -159,6 +166,10 @@ def quantize_with_data(
     from edgec_targets.emitters.onnxruntime import opset
 
     model = opset.lower(model, opset.candidates(model)[0])  # ONNX Runtime has no Q/DQ of the newest opsets
+
+    def finished(made: ir.Model) -> ir.Model:
+        return made if engine.symmetric else compact(made, exclude)  # TensorRT looks nothing up in integers
+
     given, model = model, model if effort == "plain" else engine.equivalent(model)
     assignment = assign(model, scheme=scheme, exclude=exclude)
     needed = ranges_needed(model, assignment, placement=placement)
@@ -171,7 +182,25 @@ def quantize_with_data(
         ranges = calibrate(model, data, method=method, values=needed, progress=lambda done, total: advance(1))
     quantized = quantize(model, ranges, assignment, placement=placement)
     if effort == "plain":
-        return Quantized(quantized, assignment, ranges, None, worth)
+        return Quantized(finished(quantized), assignment, ranges, None, worth)
+
+    def again(smoothed: ir.Model) -> ir.Model:
+        wanted = ranges_needed(smoothed, assignment, placement=placement)
+        return quantize(
+            smoothed, calibrate(smoothed, data, method=method, values=wanted), assignment, placement=placement
+        )
+
+    smoothing = smooth_where_better(model, quantized, data, assignment, again, progress=progress)
+    if smoothing.kept:
+        model = smoothing.smoothed.model
+        needed = ranges_needed(model, assignment, placement=placement)
+        ranges = calibrate(model, data, method=method, values=needed)
+        quantized = quantize(model, ranges, assignment, placement=placement)
+    equalizing = equalize_where_better(model, quantized, data, again, progress=progress)
+    if equalizing.kept and equalizing.equalized is not None:
+        model, quantized = equalizing.equalized.model, equalizing.quantized
+        needed = ranges_needed(model, assignment, placement=placement)
+        ranges = calibrate(model, data, method=method, values=needed)
     with progress("calibrating ranges", data.count) as advance:
         others = calibrate_many(
             model,
@@ -183,9 +212,16 @@ def quantize_with_data(
     variants: dict[str, ir.Model] = {method: quantized}
     variants |= {str(name): quantize(model, found, assignment, placement=placement) for name, found in others.items()}
     correction = correct(model, variants, data, progress=progress)
+    if equalizing.equalized is not None:
+        name = f"equalization ({equalizing.equalized.by})"
+        stage = Stage(name, equalizing.kept, equalizing.before, equalizing.after)
+        correction = replace(correction, stages=(stage, *correction.stages), before=equalizing.before)
+    if smoothing.smoothed.groups:
+        stage = Stage("smoothing", smoothing.kept, smoothing.before, smoothing.after)
+        correction = replace(correction, stages=(stage, *correction.stages), before=smoothing.before)
     ranges = others.get(correction.variant, ranges)  # type: ignore[call-overload]
     if not correction.kept and model is not given:  # the equivalent form counts on the correction
         return quantize_with_data(
             given, data, method=method, exclude=exclude, scheme=scheme, effort="plain", placement=placement, arch=arch
         )
-    return Quantized(correction.model, assignment, ranges, correction, worth)
+    return Quantized(finished(correction.model), assignment, ranges, correction, worth, smoothing)
