@@ -86,7 +86,7 @@ class Run:
             jobs.append({"id": key, "file": case.model, "engine": engine})
         for peer in self.given.peer:
             for recipe in recipes(peer):
-                if name not in recipe.cases:
+                if name not in recipe.cases or recipe.name in self.given.without:
                     continue
                 made = self.made(case, peer, recipe, of_data)
                 for engine in recipe.engines:
@@ -173,6 +173,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--fresh", action="store_true", help="quantize and score again what is kept")
     parser.add_argument("--redo", nargs="+", default=[], metavar="RECIPE", help="quantize again by these recipes")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="RECIPE", help="leave these recipes' rows as they are"
+    )
     parser.add_argument("--fresh-environments", action="store_true", help="install the peers again")
     parser.add_argument("--files-only", action="store_true", help="quantize what is missing; no scores, no rows")
     parser.add_argument("--no-times", action="store_true", help="leave the times out; the rows are then not written")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quantization.recipe import SYMMETRIC, TRANSFORMER, Case, Recipe
+from benchmarks.quantization.recipe import CONVOLUTIONAL, SYMMETRIC, TRANSFORMER, Case, Recipe
 
 BOTH = ("onnxruntime", "openvino")
 
@@ -62,6 +62,28 @@ def half(case: Case, out: Path) -> None:
     _write(out, to_half(model, data=calibration).model)
 
 
+def searched(case: Case, out: Path, *, max_drop: str) -> None:
+    """`--effort search`: the fastest mixture within a budget of likeness on the calibration inputs, timed here."""
+    import tempfile
+
+    from edgec.data import Budget
+    from edgec.executors import workers
+    from edgec.quantize.search import Store, search
+
+    model, calibration = _loaded(case)
+    with tempfile.TemporaryDirectory() as scratch, workers("local") as crew:
+        store = Store(Path(scratch) / "trials.sqlite")
+        try:
+            found = search(
+                model, calibration, budget=Budget.parse(max_drop), workers=crew, store=store, arch="x86_64", timed=True
+            )
+        finally:
+            store.close()
+    if found.quantized is None:
+        raise RuntimeError(found.why_not)
+    _write(out, found.quantized.model)
+
+
 LARGE = ("efficientnet_lite0", *TRANSFORMER)
 RECIPES = (
     Recipe("plain", integers, {"effort": "plain", "arch": "x86_64"}),
@@ -75,6 +97,7 @@ RECIPES = (
         cases=SYMMETRIC,
         engines=("exact", "onnxruntime", "openvino"),
     ),
+    Recipe("search, at most 0.5 % lost", searched, {"max_drop": "0.5%"}, CONVOLUTIONAL),
     Recipe("dynamic", dynamic, {"calibrated": True}, ("silero_vad", *TRANSFORMER)),
     Recipe("dynamic, without data", dynamic, {"calibrated": False}, ("silero_vad", *TRANSFORMER)),
     Recipe("weight-only int8", weights, {"bits": 8}, LARGE, BOTH),
