@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgec.errors import UnsupportedError
 from edgec.quantize import layers
 from edgec.quantize.arithmetic import Affine, activation_parameters, quantize_weight
-from edgec.quantize.placement.plan import Plan, Unit
+from edgec.quantize.placement.plan import RANGE_OF, Plan, Unit, range_name
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.scheme import Scheme
 
@@ -64,7 +64,8 @@ class _Writer:
         self._graph, self._plan, self._ranges = graph, plan, ranges
         self._names = {v.name for n in graph.all_nodes() for v in n.outputs}
         self._names |= {v.name for v in graph.inputs} | set(graph.initializers)
-        self._root_names = {root: str(root.name) for root in plan.roots.values()}  # outputs get renamed on the way
+        # Outputs get renamed on the way.
+        self._root_names = {root: range_name(root) for root in plan.roots.values()}
         self._affine: dict[ir.Value, _Parameters] = {}  # dequantized value -> its parameters
         self._made: dict[tuple[object, ...], _Parameters] = {}
         self._twins: dict[tuple[ir.Value, Scheme], ir.Value] = {}  # float value -> its dequantized twin
@@ -85,7 +86,9 @@ class _Writer:
                 self._behind(unit, result)
 
     def finish(self) -> None:
-        """Drop the float constants that nobody uses any more."""
+        """Drop the float constants that nobody uses any more, and what was noted for the plan."""
+        for result in (v for node in self._graph for v in node.outputs):
+            result.metadata_props.pop(RANGE_OF, None)
         for value in self._replaced:
             producer = value.producer()
             if value.uses() or value.is_graph_output():

@@ -17,6 +17,14 @@ from edgec.quantize.arithmetic import BIAS_LARGEST
 from edgec.quantize.placement.rules import Rules
 from edgec.quantize.scheme import Assignment, Scheme
 
+RANGE_OF = "edgec.range_of"
+"""Metadata of a value that a placement made: the name of the float model's value whose values, moved, it has."""
+
+
+def range_name(value: ir.Value) -> str:
+    """The name under which a value's range is kept: the float model's."""
+    return value.metadata_props.get(RANGE_OF, str(value.name))
+
 
 @dataclass
 class Unit:
@@ -55,7 +63,7 @@ class Plan:
     @property
     def ranges_needed(self) -> list[str]:
         """Names of the values that need a range."""
-        return [str(v.name) for v in dict.fromkeys(self.roots.values())]
+        return list(dict.fromkeys(range_name(v) for v in self.roots.values()))
 
 
 def plan(model: ir.Model, assignment: Assignment, rules: Rules, has_range: Callable[[str], bool] | None = None) -> Plan:
@@ -70,7 +78,7 @@ def plan(model: ir.Model, assignment: Assignment, rules: Rules, has_range: Calla
     planner = _Planner(model, assignment, rules)
     while True:
         result = planner.make()
-        missing = {v for v in result.roots.values() if has_range is not None and not has_range(str(v.name))}
+        missing = {v for v in result.roots.values() if has_range is not None and not has_range(range_name(v))}
         if not missing:
             return result
         # Whatever touches a value without a range stays float; the others are planned anew.
@@ -190,7 +198,7 @@ class _Planner:
 
 
 def _bias_fits(node: ir.Node) -> bool:
-    """Whether the bias is absent or a constant with one value per output channel (or one for all) that int32 can hold."""
+    """Whether the bias is absent or a constant that int32 can hold, one value per output channel (or one for all)."""
     weight = layers.constant_tensor(node.inputs[1])
     assert weight is not None
     if not np.isfinite(weight.numpy()).all():
