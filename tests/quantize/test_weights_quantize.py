@@ -353,3 +353,15 @@ def test_numpy_helper_reads_the_int4_that_is_written(build):
     tensor = stored["w1_uint4"]
     assert tensor.data_type == TensorProto.UINT4
     assert list(numpy_helper.to_array(tensor).shape) == [64, 96]
+
+
+def test_weights_in_constant_nodes(build):
+    m = build([("MatMul", ["x", "w"], ["y"])], {"x": ["n", 64]}, ["y"], {"w": normal(64, 64)}, infer=False)
+    proto = ir.to_proto(m)
+    tensor = proto.graph.initializer[0]
+    proto.graph.node.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    del proto.graph.initializer[:]
+    m = ir.from_proto(proto)
+    made = quantize_weights(m, data=correlated(m))
+    assert [row.name for row in made.layers] == ["w"]
+    assert made.bytes_after < 0.35 * made.bytes_before

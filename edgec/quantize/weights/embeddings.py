@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from edgec.errors import UsageError
 from edgec.quantize import layers
@@ -100,6 +101,7 @@ def quantize_embeddings(
     if group is not None and group < 1:
         raise UsageError(f"a group of {group} features", "a group has at least one", "leave it out", code="E215")
     copy = model.clone()
+    LiftConstantsToInitializersPass()(copy)
     skipped: dict[str, str] = {}
     found = tables(copy, exclude, lambda name, why: skipped.update({name: why}))
     editor = Editor(copy.graph)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, LiftConstantsToInitializersPass
 
 from edgec.data import Dataset
 from edgec.errors import BudgetError, UnsupportedError, UsageError
@@ -78,6 +78,7 @@ def quantize_weights(
         )
     copy = model.clone()
     ClearMetadataAndDocStringPass()(copy)
+    LiftConstantsToInitializersPass()(copy)
     _known(copy, exclude)
     found, skipped = items(copy, exclude)
     if not found:
