@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "EDGEC_LITERT_LIBRARY"
 NAME = "libLiteRt.so"
+IDENTIFIER = b"TFL3"  # bytes 4 to 8 of each TFLite file
 OLDEST = "LiteRtCreateModelFromFd"  # exported from 2.1.6 on
 
 CPU, SILENT = 1, 4  # LiteRtHwAccelerators, LiteRtLogSeverity
@@ -39,7 +40,7 @@ TYPES = {
 }  # fmt: skip
 STATUS = {
     1: "invalid argument", 2: "out of memory", 3: "the runtime failed", 4: "an input is missing", 5: "unsupported",
-    6: "not found", 8: "wrong version", 500: "the file can't be read", 501: "it is no TFLite model",
+    6: "not found", 8: "wrong version", 500: "the file can't be read, or it is no TFLite model", 501: "it is invalid",
     504: "it can't be compiled", 1000: "index out of bounds", 1001: "invalid type", 1002: "the graph is invalid",
 }  # fmt: skip
 
@@ -148,6 +149,8 @@ class Executable(native.Executable):
         """The model's file mapped, and compiled."""
         api = self._api
         size = os.fstat(self._file).st_size
+        if os.pread(self._file, 8, 0)[4:] != IDENTIFIER:  # the library would write about it to stderr
+            raise CallError("it is no TFLite model")
         model = byref(self._model)
         api.call("LiteRtCreateModelFromFd", api.environment, self._file, c_size_t(0), c_size_t(size), model)
         count = c_size_t()

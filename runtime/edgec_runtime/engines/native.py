@@ -1,7 +1,7 @@
 """A model that a C engine has loaded: what such engines have in common.
 
-One run at a time: a lock guards the memory, so that several threads may call it. After a fork the child finds its locks
-free, and an engine that had threads of its own is loaded again at the child's first run, since threads don't survive.
+One run at a time: a lock guards the memory, so that several threads may call it. A fork waits for runs that are under
+way. An engine that has threads of its own is loaded again at the child's first run, since threads don't survive.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Callable
 
+HOLD = 10.0  # seconds that a fork waits for a run to end
 _living: dict[int, Any] = {}  # id -> weak reference: what a fork's child has to see to
 
 
@@ -161,10 +162,18 @@ class Executable(base.Executable):
         by_name = {port.name: port for port in self.ports_out}
         return [by_name[name] for name in names]
 
-    def forked(self) -> None:
-        """In a fork's child: nobody holds the lock here, and the engine's threads are gone."""
+    def hold(self) -> bool:
+        """Keep runs from starting, until `let_go`; False where one does not end in time (a handler forks inside it)."""
+        return self._lock.acquire(timeout=HOLD)
+
+    def let_go(self) -> None:
+        """Undo `hold`."""
+        self._lock.release()
+
+    def forked(self, *, held: bool) -> None:
+        """In a fork's child: the engine's threads are gone, and if a run was under way, so is the model's state."""
         self._lock = _thread.allocate_lock()
-        self._stale = self._stale or self.threaded
+        self._stale = self._stale or self.threaded or not held
 
 
 class Bound(base.Bound):
@@ -188,17 +197,31 @@ def closed(names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
 
 
 def _watch() -> None:
-    """See to the fork's child, once in a process."""
+    """See to forks, once in a process."""
     if not _watched and hasattr(os, "register_at_fork"):
         _watched.append(True)
-        os.register_at_fork(after_in_child=_forked)
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_in_child)
 
 
-def _forked() -> None:
+def _before_fork() -> None:
+    """Let runs that are under way end, so that the child gets no model in the middle of one."""
+    _held[:] = [
+        model for model in (living() for living in list(_living.values())) if model is not None and model.hold()
+    ]
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().let_go()
+
+
+def _in_child() -> None:
     for living in list(_living.values()):
-        executable = living()
-        if executable is not None:
-            executable.forked()
+        model = living()
+        if model is not None:
+            model.forked(held=any(model is one for one in _held))
+    _held.clear()
 
 
 _watched: list[bool] = []
+_held: list[Executable] = []
