@@ -31,7 +31,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "int4": {"bits": 4},
     "int4, to nearest": {"bits": 4, "data": None},
     "at most 20 MB": {"bits": 4, "max_bytes": 20_000_000},
-    "at most 16 MB": {"bits": 4, "max_bytes": 16_000_000},
 }
 FORMS = {
     "int8 folded": (8, "folded"),

@@ -25,6 +25,8 @@ from edgec.quantize.weights.targets import Target
 POSITIONS, PER_FEATURE = 8192, 12
 # Wider layers are rounded to nearest: the solution costs features³, the sums 8 · features² bytes.
 MOST_FEATURES = 4608
+# Positions added to the sums at once: adding features² numbers for each of many short samples would take longest.
+TOGETHER = 1024
 # What the live values of both models may take between two layers, over all samples.
 MEMORY = 384 * 2**20
 
@@ -139,13 +141,17 @@ def _layer(
     count = -(-max(POSITIONS, PER_FEATURE * weight.shape[1]) // len(inputs))
     rng = np.random.default_rng(zlib.crc32(target.name.encode()))
     added, factor = _affine(target)
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
     for x, y, mask in zip(inputs, results, masks, strict=True):
         if mask is not None and not shape.kernel and x.shape[:2] == y.shape[:2] == mask.shape:
             x, y = x[mask], y[mask]
         x, y = x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
         if added is not None:
             y = (y - added) / factor
-        moments.add(*rows(x, y, shape, count, rng, target.node))
+        waiting.append(rows(x, y, shape, count, rng, target.node))
+        if sum(part.shape[1] for part, _ in waiting) >= TOGETHER:
+            _add(moments, waiting)
+    _add(moments, waiting)
     if added is None:  # what else is in the result isn't known: the float weights' own product is the target
         moments.yx = start @ moments.xx
     wanted = start
@@ -157,6 +163,12 @@ def _layer(
     xx, yx, _ = moments.centred()
     parts = [_group(start[g], wanted[g], format, xx[g], yx[g]) for g in range(shape.groups)]
     return Grouped(format, *(np.concatenate([getattr(p, k) for p in parts]) for k in ("integers", "scale", "zero")))
+
+
+def _add(moments: Moments, waiting: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    if waiting:
+        moments.add(np.concatenate([x for x, _ in waiting], 1), np.concatenate([y for _, y in waiting]))
+        waiting.clear()
 
 
 def _affine(target: Target) -> tuple[np.ndarray | None, float]:

@@ -80,7 +80,7 @@ class Item:
             made = [embeddings.table_format(table, b, None) for b in ((4, 5, 6, 8) if bits == 4 else (8,))]
             made.append(embeddings.table_format(table, 8, 64))
         else:
-            made = [self._format(8, g) for g in (0, 128, 64, 32)]
+            made = [self._format(8, g) for g in (0, 128, 64, 32, 16)]
             made += [self._format(4, g) for g in (64, 32, 16)] if bits == 4 else []
         return list(dict.fromkeys(made))
 

@@ -25,7 +25,7 @@ from edgec.quantize.weights.result import Row, WeightsQuantized
 from edgec.quantize.weights.sensitivity import noise
 
 # At most so many samples to fit on, to check with, and to measure sensitivity with.
-SAMPLES, HELD_OUT, PROBES = 256, 32, 16
+SAMPLES, HELD_OUT, PROBES = 256, 32, 8
 # The opset whose DequantizeLinear has blocks and four bits.
 OPSET = 21
 
@@ -49,14 +49,15 @@ def quantize_weights(
     Args:
         model: float32 or float16, opset 21 or newer, best after the passes; not changed. The exporter's notes
             (metadata, doc strings) are not taken over.
-        bits: 8, or 4 for MatMul, Gemm and tables (others keep eight). With `max_bytes`, the fewest that a weight may
-            have: tables may then have 5 or 6 as well.
+        bits: 8, or 4 for MatMul, Gemm and tables (others keep eight). With data each weight gets a format of its own,
+            by how much the outputs suffer, and the file has the size that it would have had; kept where held-out
+            samples gain. Tables may then have 5 or 6 bits as well.
         data: calibration feeds, no labels.
         group: features that share a scale, 0 for whole rows, or a power of two from 16 on; None: 64 with eight bits, 32
-            with four. Tables choose their own (a row, 16).
+            with four, or what fits each weight. Tables choose their own (a row, 16).
         exclude: constants, nodes or operator types that stay float.
         form: "auto", "qdq", "nbits" or "folded", see `forms`.
-        max_bytes: size of the file. Each weight then gets a format of its own, by how much the outputs suffer.
+        max_bytes: size of the file; formats are then mixed within it, with or without data.
         progress: `with progress(stage, total) as advance` for each long stage.
 
     Raises:
@@ -87,12 +88,17 @@ def quantize_weights(
         raise UnsupportedError("no weight of the model can be quantized", why, "leave the model in float", code="E412")
     used, kept_back = split(data, SAMPLES, HELD_OUT) if data is not None else ([], [])
     heard: dict[str, float] = {}
-    if max_bytes is None:
-        formats = {item.name: item.default(bits, group) for item in found}
-    else:
-        heard, formats = _mixed(copy, found, bits, max_bytes, kept_back[:PROBES] or used[:PROBES], progress)
     before = _size(copy)
-    nearest = {item.name: item.rounded(formats[item.name]) for item in found}
+    formats = {item.name: item.default(bits, group) for item in found}
+    nearest = {} if max_bytes is not None else {item.name: item.rounded(formats[item.name]) for item in found}
+    if max_bytes is not None or (group is None and used and kept_back):
+        rest = before - sum(item.nbytes for item in found)
+        same = rest + sum(item.bytes_in(formats[item.name]) for item in found)
+        heard, mixed = _mixed(copy, found, bits, max_bytes or same, rest, used[:PROBES], progress)
+        rounded = {i.name: i.rounded(mixed[i.name]) for i in found if mixed[i.name] != formats[i.name] or not nearest}
+        rounded = nearest | rounded
+        if not nearest or _nearer(copy, found, rounded, nearest, kept_back):
+            formats, nearest = mixed, rounded
     made, first, second = _fitted(copy, found, formats, nearest, used, kept_back, progress)
     written = copy.clone()
     again, _ = items(written, exclude)
@@ -132,10 +138,13 @@ def _size(model: ir.Model) -> int:
 
 
 def _mixed(
-    model: ir.Model, found: list[Item], bits: int, max_bytes: int, feeds: list[Feed], progress: Progress
+    model: ir.Model, found: list[Item], bits: int, max_bytes: int, rest: int, feeds: list[Feed], progress: Progress
 ) -> tuple[dict[str, float], dict[str, Format]]:
-    """A format for each item within the size; noise that each makes in its smallest format, where data can tell."""
-    budget = max_bytes - (_size(model) - sum(item.nbytes for item in found))
+    """A format for each item within the size; noise that each makes in its smallest format, where data can tell.
+
+    `rest` are the bytes of everything else.
+    """
+    budget = max_bytes - rest
     smallest = {item.name: min(item.choices(bits), key=item.bytes_in) for item in found}
     rounded = {i.name: (lambda i=i: i.array(i.rounded(smallest[i.name]))) for i in found}
     heard: dict[str, float] = {}
@@ -162,6 +171,15 @@ def _mixed(
             code="E302",
         )
     return heard, formats
+
+
+def _nearer(
+    copy: ir.Model, found: list[Item], new: Mapping[str, Grouped], old: Mapping[str, Grouped], feeds: list[Feed]
+) -> bool:
+    """Whether held-out samples gain by other integers."""
+    judge = Judge(copy, feeds)
+    verdicts = [judge(_replaced(copy, {i.name: i.array(made[i.name]) for i in found})) for made in (new, old)]
+    return verdicts[0].beats(verdicts[1])
 
 
 def _fitted(
