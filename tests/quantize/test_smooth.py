@@ -171,6 +171,18 @@ def test_bad_data_changes_nothing(build, feeds) -> None:
     assert sqnr(model, result.model, feeds(model, 4)) > 60
 
 
+def test_no_float_operator_goes_between_integer_ones(build, feeds) -> None:
+    spread = np.ones((32, 1, 1, 1), np.float32)
+    spread[4] = 50
+    nodes = [
+        ("Conv", ["x", "k"], ["c"]), ("Relu", ["c"], ["r"]), ("GlobalAveragePool", ["r"], ["p"]),
+        ("Flatten", ["p"], ["f"]), ("Gemm", ["f", "w"], ["y"]),
+    ]  # fmt: skip
+    constants = {"k": RNG.standard_normal((32, 3, 3, 3)).astype(np.float32) * spread, "w": weight(32, 10)}
+    model = build(nodes, {"x": [1, 3, 8, 8]}, ["y"], constants)
+    assert smooth(model, list(feeds(model, 6)), assign(model)).groups == ()
+
+
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_dead_and_huge_channels_get_finite_factors(symmetric: bool) -> None:
     rows = np.random.default_rng(0).standard_normal((64, 20)).astype(np.float32)

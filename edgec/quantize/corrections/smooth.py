@@ -7,7 +7,7 @@ a scale a column and hardly an outlier, pay for it (Xiao et al. 2022, arXiv:2211
 1. Where all that reads X are layers to be quantized, 1/s goes into what makes X (`absorb.py`): the scale and bias of a
    LayerNormalization, the columns of the product before (through attention as well).
 2. Else, for post-norm residuals and behind GELU, into a Mul before the layers: it costs its time, so only where it
-   gains.
+   gains, and not behind convolutions, whose results would have stayed integer.
 
 The search for s is in `smooth_search.py`; `smooth_where_better` keeps the result only where held-out samples gain.
 """
@@ -41,6 +41,7 @@ GAIN_FREE, GAIN_MUL, ENOUGH = 0.2, 1.5, 45.0
 # The float model must stay the same to so many dB (float32 rounding alone is at 100 to 130).
 SAME = 70.0
 CHECKED = 4
+_CONVOLUTIONAL = layers.POOLS | {"Concat", "Conv", "ConvTranspose", "LeakyRelu"}
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ def _observe(model: ir.Model, feeds: Sequence[Feed], names: Sequence[str]) -> di
 def _move(editor: Editor, value: ir.Value, nodes: Sequence[ir.Node], choice: Choice) -> bool | None:
     """Divide the value, multiply the weights; True where its producers took it, None where it isn't worth a Mul."""
     edits = absorb(value, 1 / choice.scale.astype(np.float64), len(nodes))
-    if edits is None and choice.after - choice.before < GAIN_MUL:
+    if edits is None and (choice.after - choice.before < GAIN_MUL or _from_convolutions(value)):
         return None
     if edits is not None:
         apply(editor, edits)
@@ -260,6 +261,18 @@ def _move(editor: Editor, value: ir.Value, nodes: Sequence[ir.Node], choice: Cho
         node.replace_input_with(1, editor.constant(f"{weight.name}_smooth", array))
         editor.drop(weight)
     return edits is not None
+
+
+def _from_convolutions(value: ir.Value) -> bool:
+    """Whether it comes from layers whose results stay integer up to here: a float Mul would stand in the way."""
+    while (node := value.producer()) is not None:
+        if node.op_type in _CONVOLUTIONAL:
+            return True
+        source = node.inputs[0] if node.inputs else None
+        if node.op_type not in layers.SAME_VALUES | layers.ACTIVATIONS or source is None:
+            return False
+        value = source
+    return False
 
 
 def _similarity(model: ir.Model, smoothed: ir.Model, feeds: Sequence[Feed]) -> float:
