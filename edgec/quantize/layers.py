@@ -18,10 +18,12 @@ SAME_VALUES = frozenset(
             "Expand",
             "Flatten",
             "Gather",
+            "GatherElements",
             "GlobalMaxPool",
             "Identity",
             "MaxPool",
             "ReduceMax",
+            "ReduceMin",
             "Reshape",
         ),
         *("Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
@@ -31,7 +33,7 @@ BINARY = frozenset({"Add", "Div", "Max", "Min", "Mul", "Sub"})
 ACTIVATIONS = frozenset({"Clip", "Relu"})
 POINTWISE = frozenset({"Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Sigmoid", "Tanh"})
 POOLS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
-QUANTIZABLE = WEIGHTED | SAME_VALUES | BINARY | ACTIVATIONS | POINTWISE | POOLS | {"Concat", "Pad", "Softmax"}
+QUANTIZABLE = WEIGHTED | SAME_VALUES | BINARY | ACTIVATIONS | POINTWISE | POOLS | {"Concat", "Pad", "Softmax", "Where"}
 # Their results depend on small differences of their input over a wide range: eight bits are not enough.
 WIDE_RANGE = frozenset({"Exp", "Log", "Pow", "Reciprocal", "Sqrt"})
 

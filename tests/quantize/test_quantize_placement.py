@@ -49,6 +49,11 @@ OWN_SCALE = {
     "GlobalAveragePool": ([("GlobalAveragePool", ["a"], ["b"])], {}, "QLinearGlobalAveragePool"),
     "Sigmoid": ([("Sigmoid", ["a"], ["b"])], {}, "QLinearSigmoid"),
     "LeakyRelu": ([("LeakyRelu", ["a"], ["b"])], {}, "QLinearLeakyRelu"),
+    "Where": (
+        [("Where", ["mask", "a", "a2"], ["b"])],
+        {"mask": (np.arange(64) % 3 == 0).reshape(1, 1, 8, 8)},
+        "QLinearWhere",
+    ),
 }
 SAME_SCALE = {
     "DepthToSpace": (
@@ -58,8 +63,13 @@ SAME_SCALE = {
     "Expand": ([("Expand", ["a", "s"], ["b"])], {"s": np.array([2, 8, 8, 8])}),
     "Flatten": ([("Flatten", ["a"], ["c"]), ("Reshape", ["c", "s"], ["b"])], {"s": np.array([1, 8, 8, 8])}),
     "Gather": ([("Gather", ["a", "i"], ["b"], {"axis": 2})], {"i": np.array([0, 3, 5])}),
+    "GatherElements": (
+        [("GatherElements", ["a", "i"], ["b"], {"axis": 2})],
+        {"i": np.arange(8 * 64).reshape(1, 8, 8, 8) * 5 % 8},
+    ),
     "MaxPool": ([("MaxPool", ["a"], ["b"], {"kernel_shape": [2, 2]})], {}),
     "ReduceMax": ([("ReduceMax", ["a", "ax"], ["b"])], {"ax": np.array([2])}),
+    "ReduceMin": ([("ReduceMin", ["a", "ax"], ["b"])], {"ax": np.array([2])}),
     "Reshape": ([("Reshape", ["a", "s"], ["b"])], {"s": np.array([1, 8, 4, 16])}),
     "Resize": (
         [("Resize", ["a", "", "z"], ["b"], {"mode": "nearest"})],
@@ -114,6 +124,14 @@ def test_operators_that_move_data_run_on_integers(build, feeds, kind):
     assert report.integer["QLinearConv"] >= 2
     assert (report.quantize, report.dequantize) == (1, 1)
     assert db(model, quantized, data) > 25
+
+
+def test_where_with_a_constant_stays_float(build, feeds):
+    mask = (np.arange(64) % 3 == 0).reshape(1, 1, 8, 8)
+    nodes = [("Where", ["mask", "a", "k"], ["b"])]
+    model = between(build, nodes, {"mask": mask, "k": np.full((1, 8, 1, 1), -1e9, np.float32)})
+    quantized = run(model, feeds(model))
+    assert "QLinearWhere" not in q.fusion_report(quantized).integer
 
 
 @pytest.mark.parametrize("kind", ["HardSwish", "Tanh", "Softplus"])

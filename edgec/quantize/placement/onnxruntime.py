@@ -7,10 +7,11 @@ Taken by building each operator between Q and DQ and looking at the graph that o
 - MatMul, Gemm with constant weights → QLinearMatMul, QGemm with Q after them; without, MatMulIntegerToFloat and
   QGemm with float output.
 - Add, Mul → QLinearAdd, QLinearMul; Concat → QLinearConcat; AveragePool, GlobalAveragePool, Sigmoid, LeakyRelu →
-  QLinear… of com.microsoft. Sub, Div, Max, Min, HardSigmoid, HardSwish, Tanh, Gelu, ReduceMean: no integer kernel.
-- MaxPool, Reshape, Transpose, Flatten, Squeeze, Unsqueeze, Slice, Split, Gather, Expand, Tile, DepthToSpace,
-  ReduceMax and nearest Resize run on the integers themselves when Q has DQ's scale. Linear Resize, Pad, SpaceToDepth,
-  GlobalMaxPool: not.
+  QLinear… of com.microsoft; Where of two activations → QLinearWhere. Sub, Div, Max, Min, HardSigmoid, HardSwish, Tanh,
+  Gelu, ReduceMean: no integer kernel.
+- MaxPool, Reshape, Transpose, Flatten, Squeeze, Unsqueeze, Slice, Split, Gather, GatherElements, Expand, Tile,
+  DepthToSpace, ReduceMax, ReduceMin and nearest Resize run on the integers themselves when Q has DQ's scale. Linear
+  Resize, Pad, SpaceToDepth, GlobalMaxPool: not.
 - ConvTranspose has no integer kernel: quantized it would run in float with Q/DQ on top. One that only enlarges (kernel
   as large as stride) becomes a convolution and a move (`upsample.py`); others stay float.
 - Softmax → QLinearSoftmax, which takes 5–7 times as long as in float (64 × 1000, one thread): left in float. Linear
@@ -120,11 +121,11 @@ RULES = Rules(
     engine="onnxruntime",
     weighted=frozenset({"Conv", "Gemm", "MatMul"}),
     float_output=frozenset({"Gemm", "MatMul"}),
-    own_scale=frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"}),
+    own_scale=frozenset({"Add", "AveragePool", "Concat", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid", "Where"}),
     same_scale=frozenset(
         {
-            *("DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "ReduceMax", "Reshape", "Resize", "Slice"),
-            *("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+            *("DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "MaxPool", "ReduceMax", "ReduceMin"),
+            *("Reshape", "Resize", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
         }
     ),
     absorbed=frozenset({"Clip", "Relu"}),

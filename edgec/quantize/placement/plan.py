@@ -148,7 +148,8 @@ class _Planner:
             return Unit(node, scheme, (0,), same_scale=True)
         if kind not in rules.own_scale or not any(v in integer for _, v in inputs):
             return None
-        if len(inputs) < len(node.inputs) and kind in layers.BINARY | {"Concat"}:
+        operands = node.inputs[1:] if kind == "Where" else node.inputs
+        if len(inputs) < len(operands) and kind in layers.BINARY | {"Concat", "Where"}:
             return None  # a constant operand would be rounded to eight bits as well
         joined = self._joined(node) if kind == "Add" and rules.joins_sums else None
         return Unit(node, scheme, tuple(i for i, _ in inputs if i != joined), activation=self._absorbable(node))

@@ -7,8 +7,8 @@ With the kernel as large as the stride no two products meet: each input pixel gi
 an Efficient Sub-Pixel Convolutional Neural Network", arXiv:1609.05158, section 3.2). Written as DepthToSpace the move
 takes longer than the product (1.5 ns an element); with channels last it copies whole pixels, and the transposes at both
 ends meet those that onnxruntime puts around QLinearConv, and vanish. Between two int8 convolutions on an AMD Zen 4, one
-thread: 24 to 24 channels 2.4 ×, 128 to 64 2.9 ×, 256 to 128 3.7 × the speed of the three layers in float; left as
-ConvTranspose between them, 0.9–1.6 ×.
+thread: 24 to 24 channels 2.7 ×, 128 to 64 3.1 ×, 256 to 128 3.8 × the speed of the three layers in float; left as
+ConvTranspose between them, 1.0–1.7 × (`benchmarks/int8_upsample.py`).
 """
 
 from __future__ import annotations
