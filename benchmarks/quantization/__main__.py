@@ -189,6 +189,8 @@ def main() -> None:
             if given.limit is None and not given.no_times and not given.files_only:
                 results.merge(case, rows, run.notes, known(case))
                 table.write(results.read())
+        if given.files_only:
+            return
     found = results.read()
     table.write(found)
     print(bars.printed(found))

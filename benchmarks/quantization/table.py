@@ -123,9 +123,10 @@ def behind(rows: dict[str, dict[str, Any]]) -> list[str]:
             if not ours or not known:
                 continue
             best, row = column.best(known, key=lambda pair: pair[0])
-            if column.best(best, column.best(ours)) != column.best(ours):
+            own = column.best(ours)
+            if column.best(best, own) != own and column.text(best) != column.text(own):
                 text = f"{column.title} in {short}: {column.text(best)} ({row['peer']}, {row['recipe']})"
-                found.append(f"{text}, ours {column.text(column.best(ours))}")
+                found.append(f"{text}, ours {column.text(own)}")
     return found
 
 

@@ -60,6 +60,23 @@ def static(case: Case, out: Path, *, per_channel: bool, smooth: bool = False) ->
         _one_file(made, out)
 
 
+def layers_only(case: Case, out: Path) -> None:
+    """Without the operators around the layers, on some of which it fails."""
+    from onnx_neural_compressor.quantization import QuantFormat, config, quantize
+
+    with tempfile.TemporaryDirectory() as scratch:
+        how = config.StaticQuantConfig(
+            _reader(case),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            calibration_sampling_size=sum(1 for _ in case.feeds()),
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+        )
+        made = Path(scratch) / "made.onnx"
+        quantize(_prepared(case, scratch), str(made), how)
+        _one_file(made, out)
+
+
 def dynamic(case: Case, out: Path, *, per_channel: bool) -> None:
     from onnx_neural_compressor.quantization import config, quantize
 
@@ -93,6 +110,7 @@ def weights(case: Case, out: Path, *, method: str) -> None:
 RECIPES = (
     Recipe("static", static, {"per_channel": False}),
     Recipe("static, per channel", static, {"per_channel": True}),
+    Recipe("static, per channel, Conv, Gemm and MatMul alone", layers_only, {}, ("ppocr_cls", "ultraface")),
     Recipe("static, per channel, SmoothQuant", static, {"per_channel": True, "smooth": True}, TRANSFORMER),
     Recipe("dynamic, per channel", dynamic, {"per_channel": True}, TRANSFORMER),
     Recipe("weights 4 bits, RTN", weights, {"method": "rtn"}, TRANSFORMER),
