@@ -17,11 +17,12 @@ _HALF = "float16"
 _BASELINE = {"aarch64": ("asimd",)}
 
 
-def write(model: ir.Model, *, half: bool = False) -> bytes:
+def write(model: ir.Model, *, half: bool = False, exact: bool = False) -> bytes:
     """The bytes of a TFLite file that computes what `model` (float, or with Q/DQ) computes.
 
     Inputs and outputs keep their names, order, types and ONNX's layout; a symbolic first dimension becomes 1.
-    `half` stores float weights as float16. The same model gives the same bytes.
+    `half` stores float weights as float16. `exact` keeps integers equal to ONNX Runtime's even where that takes longer.
+    The same model gives the same bytes.
 
     Raises:
         UnsupportedError: E431, exit 4; names the nodes that TFLite can't express, and why.
@@ -29,7 +30,7 @@ def write(model: ir.Model, *, half: bool = False) -> bytes:
     """
     from edgec_targets.emitters.litert.write import convert
 
-    written = convert(model, half=half)
+    written = convert(model, half=half, exact=exact)
     if written.data is None:
         raise _unsupported(written.problems, "LiteRT")
     return written.data

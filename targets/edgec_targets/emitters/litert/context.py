@@ -37,11 +37,13 @@ class Context:
         *,
         half: bool = False,
         dynamic: bool = False,
+        exact: bool = False,
     ) -> None:
         self.file = file
         self.layouts = layouts
         self.quantities = quantities
-        self.dynamic = dynamic
+        self.dynamic, self.exact = dynamic, exact
+        self.notes: list[str] = []
         self._half = half
         self._held: dict[ir.Value, dict[Perm, Tensor]] = {}
         self._widened: dict[int, Tensor] = {}
@@ -69,6 +71,10 @@ class Context:
         for value in node.outputs:  # without a shape, no layout was chosen: say so
             shape(value)
         return self.layouts.nodes[node]
+
+    def note(self, node: ir.Node, words: str) -> None:
+        """Something about a node's numbers that a reader of the report should know."""
+        self.notes.append(f"{node.name or node.outputs[0].name}: {words}")
 
     def put(self, value: ir.Value, perm: Perm, tensor: Tensor) -> None:
         """Say that `tensor` holds `value` in layout `perm`."""

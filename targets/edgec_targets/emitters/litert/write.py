@@ -26,6 +26,8 @@ class Written:
     problems: list[Problem]
     operators: Mapping[str, int] = field(default_factory=dict)
     """How often each TFLite operator is in the file."""
+    notes: tuple[str, ...] = ()
+    """Where answers may differ from ONNX Runtime's by more than float32's rounding: node and reason."""
 
     @property
     def transposes(self) -> int:
@@ -33,8 +35,9 @@ class Written:
         return self.operators.get("TRANSPOSE", 0)
 
 
-def convert(model: ir.Model, *, half: bool = False) -> Written:
+def convert(model: ir.Model, *, half: bool = False, exact: bool = False) -> Written:
     """Write `model` (float, or with Q/DQ) as a TFLite file; `half` stores float weights as float16.
+    `exact` keeps integers equal to ONNX Runtime's even where that takes longer (`exact.in_integers`).
 
     Deterministic. Problems list every node that can't be written, with the reason.
     """
@@ -46,7 +49,7 @@ def convert(model: ir.Model, *, half: bool = False) -> Written:
     quantities = units.fold(prepared)
     file = File()
     layouts, in_integers = layout.choose(prepared.graph), dynamic.pays(prepared.graph)
-    context = Context(file, layouts, quantities, half=half, dynamic=in_integers)
+    context = Context(file, layouts, quantities, half=half, dynamic=in_integers, exact=exact)
     inputs = []
     lost: set[ir.Value] = set()
     for value in prepared.graph.inputs:
@@ -67,7 +70,8 @@ def convert(model: ir.Model, *, half: bool = False) -> Written:
         outputs = _outputs(context, prepared.graph, {t.index for _, t in inputs})
     except Refusal as e:
         return Written(None, [Problem("an output", "", e.why, e.fix)])
-    return Written(file.finish(inputs, outputs), [], file.counts([t for _, t in outputs]))
+    counts = file.counts([t for _, t in outputs])
+    return Written(file.finish(inputs, outputs), [], counts, tuple(context.notes))
 
 
 def _node(context: Context, node: ir.Node, version: int, lost: set[ir.Value]) -> Problem | None:

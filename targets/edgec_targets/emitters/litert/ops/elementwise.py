@@ -7,6 +7,7 @@ import functools
 import numpy as np
 import onnx_ir as ir
 
+from edgec_targets.emitters.litert import exact
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.ops.common import activation
 from edgec_targets.emitters.litert.ops.logic import cast_to
@@ -23,12 +24,24 @@ def _two_data(node: ir.Node) -> bool:
 
 @operator("Add", "Sub", "Mul", layout=Tied(), integer=_two_data)
 def arithmetic(ctx: Context, node: ir.Node) -> None:
-    """ADD, SUB, MUL with the activation that follows."""
+    """ADD, SUB, MUL with the activation that follows; on integers where that is exact, else in float32 between them."""
     a, b = ctx.tied(node, 0), ctx.tied(node, 1)
     out = ctx.result(node, ctx.perm(node))
     if out.quantization is None and out.dtype in ("int8", "uint8"):
         raise Refusal("It computes with 8-bit integers that have no scale.")
-    ctx.broadcast(_CODES[node.op_type], a, b, out, fusedActivationFunction=activation(node))
+    code, fused = _CODES[node.op_type], activation(node)
+    if out.quantization is None:
+        ctx.broadcast(code, a, b, out, fusedActivationFunction=fused)
+        return
+    assert a.quantization is not None and b.quantization is not None
+    direct, differing = exact.in_integers(
+        code, a.quantization, b.quantization, out.quantization, fused, exact=ctx.exact
+    )
+    if differing:
+        ctx.note(
+            node, f"{code} of integers: {differing} of 65,536 pairs come out one step beside ONNX Runtime's answer"
+        )
+    exact.operate(ctx.file, code, [a, b], out, fused, not direct)
 
 
 @operator("Div", layout=Tied())
