@@ -136,7 +136,7 @@ with workers("local:1") as crew:
 """
 
 
-@pytest.mark.parametrize("after", [1, 9, 15])
+@pytest.mark.parametrize("after", [3, 14])
 def test_killed_half_way_and_resumed_it_gives_what_it_would_have_given(
     case: Case, found: Any, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +154,7 @@ def test_killed_half_way_and_resumed_it_gives_what_it_would_have_given(
     assert to_bytes(resumed.quantized.model) == to_bytes(found.quantized.model)
     total = sum(found.ran.values())
     assert sum(resumed.ran.values()) == total - after, "finished trials are not run again"
-    assert sum(resumed.reused.values()) >= after
+    assert resumed.reused
     again = find(case, HERE, store=store)
     assert again.report == found.report
     assert sum(again.ran.values()) == 0

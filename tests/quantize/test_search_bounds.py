@@ -14,7 +14,7 @@ from edgec.data import Budget, Evaluation
 from edgec.errors import BadInputError, BudgetError, UsageError
 from edgec.quantize.search.bounds import clopper_pearson, samples_needed, upper_bound
 from edgec.quantize.search.meter import Metric, halves, paired
-from edgec.quantize.search.verify import isotonic
+from edgec.quantize.search.verify import chance, isotonic
 
 
 def test_no_loss_in_400_bounds_the_drop_at_three_quarters_of_a_percent() -> None:
@@ -145,6 +145,34 @@ def test_a_reading_keeps_the_budget_by_its_bound() -> None:
     assert reading.keeps(Budget.parse("0.5%"), None)
     assert not reading.keeps(Budget.parse("0.5%"), 0.95)
     assert reading.keeps(Budget.parse("1.2%"), 0.95)
+
+
+def test_the_chance_of_being_confirmed_falls_with_the_drop_and_rises_with_samples() -> None:
+    def seen(n: int, lost: int) -> float:
+        reading = paired("top1", [1.0] * n, [0.0] * lost + [1.0] * (n - lost))
+        return chance(reading, 0.01, reading.drop)
+
+    assert 1 > seen(400, 0) > seen(400, 2) > 0.5 > seen(400, 8)
+    assert seen(4000, 20) > seen(400, 2)
+    assert chance(paired("iou", [0.5] * 4, [0.5] * 4), 0.0, 0.0) == 1.0
+
+
+def test_a_chance_is_what_other_samples_do() -> None:
+    """Simulated: points that are likely to be confirmed on as many other samples are, the unlikely ones far less."""
+    rng = np.random.default_rng(5)
+    chances, confirmed = [], []
+    for _ in range(600):
+        rate = rng.uniform(0.0, 0.03)
+        halves = rng.random((2, 300)) < rate
+        gains = (rng.random((2, 300)) < rate * 0.7) & ~halves
+        drop = halves.astype(float) - gains
+        reading = paired("top1", (drop[0] >= 0).astype(float), (drop[0] <= 0).astype(float))
+        chances.append(chance(reading, 0.01, reading.drop))
+        confirmed.append(drop[1].mean() <= 0.01)
+    likely = np.array(chances) > 0.8
+    assert likely.sum() > 50 and np.mean(np.array(confirmed)[likely]) > 0.75
+    unlikely = np.array(chances) < 0.5
+    assert np.mean(np.array(confirmed)[unlikely]) < np.mean(np.array(confirmed)[likely]) - 0.15
 
 
 def test_a_metric_function_that_raises_or_gives_nan_is_named() -> None:

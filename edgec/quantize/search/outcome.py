@@ -28,6 +28,7 @@ class Point:
         sqnr: of its outputs on held-out calibration samples after the corrections, dB; None where there were none.
         size: bytes.
         kept: whether it keeps the budget there.
+        chance: that samples kept apart confirm it; 1 where none are kept apart.
         speed: float's time over its own, measured on this machine; None where that is not the board.
     """
 
@@ -36,6 +37,7 @@ class Point:
     sqnr: float | None
     size: int
     kept: bool
+    chance: float = 1.0
     speed: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class Point:
             "sqnr_db": self.sqnr,
             "bytes": self.size,
             "within_budget": self.kept,
+            "chance": round(self.chance, 3),
             "speed": self.speed,
         }
 

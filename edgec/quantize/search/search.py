@@ -6,7 +6,8 @@
 3. Two points of the front at a time are built with all corrections and measured, until the budget's border lies between
    two neighbours.
 4. Between those two, layers go back to float one after the other, those that lose least time for the noise first.
-5. Of all that keep the budget the fastest is chosen; where this machine is the board, by its measured time.
+5. Of all that keep the budget the fastest is chosen; where this machine is the board, by its measured time. Where
+   samples are kept apart to confirm it, the chance that they do is weighed in: what fails there ships as float.
 
 Every step depends on results alone, never on which trial finished first, so an interrupted search goes on as if it had
 not been.
@@ -117,7 +118,8 @@ def search(
         verify.time()
     points = sorted(verify.points.values(), key=lambda p: (p.corner.time, sorted(p.corner.floats)))
     keeping = [point for point in points if point.kept]
-    chosen = min(keeping, key=_rank) if keeping else None
+    reference = balance.corner(setup.layers).time
+    chosen = max(keeping, key=lambda p: _worth(p, reference)) if keeping else None
     if chosen is None and not why_not:
         why_not = f"no assignment keeps the budget of {budget}"
     described = outcome.report(
@@ -215,6 +217,7 @@ def _towards(balance: Balance, start: Corner, goal: frozenset[str]) -> list[Corn
     return made
 
 
-def _rank(point: Point) -> tuple[float, float, list[str]]:
-    """Fastest first: as measured, else as expected."""
-    return (1 / point.speed if point.speed else 0.0, point.corner.time, sorted(point.corner.floats))
+def _worth(point: Point, reference: float) -> tuple[float, float, list[str]]:
+    """The speed to expect of choosing a point, as measured, else as reckoned: float's where it isn't confirmed."""
+    speed = point.speed or reference / max(point.corner.time, 1e-9)
+    return (point.chance * speed + (1 - point.chance), -point.corner.time, sorted(point.corner.floats))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from edgec.quantize.search.outcome import Point
 from edgec.quantize.search.setup import Setup
 from edgec.quantize.search.trials import from_bytes
 from edgec.quantize.session import Session
+
+LIKELY = 0.8  # chance of being confirmed from which on nothing slower is looked for
 
 
 class Verifier:
@@ -46,11 +49,12 @@ class Verifier:
                 reading, size = self._read(trial)
                 kept = reading.keeps(self._budget, self._confidence)
                 self.points[corner.floats] = Point(corner, reading, made["after"], size, kept)
-        self._smooth()
+        self._judge()
 
     def keeps(self, corner: Corner) -> bool:
-        """Whether a measured assignment keeps the budget."""
-        return self.points[corner.floats].kept
+        """Whether a measured assignment keeps the budget, and samples kept apart will likely say so too."""
+        point = self.points[corner.floats]
+        return point.kept and point.chance >= LIKELY
 
     def time(self) -> None:
         """Every point's speed against float on this machine."""
@@ -79,10 +83,11 @@ class Verifier:
         size, losses = entry.pop("size"), entry.pop("losses")
         return Reading(**entry, losses=None if losses is None else tuple(losses)), size
 
-    def _smooth(self) -> None:
+    def _judge(self) -> None:
         """A lucky assignment is not believed: its drop must also fit what noisier and less noisy ones lose.
 
-        A bound has luck in it already, and a metric that isn't split is its own gate: both stay as they are.
+        Of what fits follows the chance that the other half confirms it. A bound has luck in it already, and a metric
+        that isn't split is its own gate: both stay as they are.
         """
         if self._confidence is not None or not self._meter.split:
             return
@@ -92,6 +97,25 @@ class Verifier:
             value = point.reading.float_value
             fits = self._budget.allows(value, value - drop)
             point.kept = fits and point.reading.keeps(self._budget, None)
+            point.chance = chance(point.reading, value - self._budget.floor(value), drop)
+
+
+def chance(reading: Reading, allowed: float, drop: float) -> float:
+    """How likely as many other samples show a drop of at most `allowed`, in the normal approximation.
+
+    Both halves' means vary: by 2σ²/n. Where a metric is right or wrong, one loss more than was seen is reckoned with.
+
+    Args:
+        reading: on this half.
+        allowed: by the budget.
+        drop: the best guess of the true one.
+    """
+    if reading.losses is None or reading.n < 2:
+        return 1.0
+    squares = sum(loss**2 for loss in reading.losses) + reading.binary
+    deviation = math.sqrt(2 * max(squares / reading.n - reading.drop**2, 0.0) / reading.n)
+    room = allowed - drop
+    return 0.5 * (1 + math.erf(room / deviation / math.sqrt(2))) if deviation > 0 else float(room >= -1e-9)
 
 
 def isotonic(values: Sequence[float]) -> list[float]:
