@@ -158,3 +158,16 @@ def test_an_embedding_and_what_reads_values_without_mean_are_rounded_to_nearest(
         nearest = rounded(array, KINDS["float16"]).data
         np.testing.assert_array_equal(in_16_bits(value, array, KINDS["float16"], "diffused"), nearest)
     assert isinstance(model, ir.Model)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1.0, 1e4])
+def test_a_large_tensor_is_looked_at_in_parts(scale):
+    x = (np.random.default_rng(0).normal(0, 1, 600_000) * np.geomspace(1, 1000, 600_000) * scale / 1000).astype(
+        np.float32
+    )
+    r = rounded(x, KINDS["float16"])
+    exact, back = x.astype(np.float64), r.data.astype(np.float64)
+    stays = np.isfinite(back)
+    error = np.linalg.norm((exact - back)[stays]) / np.linalg.norm(exact[stays])
+    assert r.error == pytest.approx(error, rel=1e-9) and r.overflowed == (~stays).sum()
+    assert r.vanished == ((back == 0) & (exact != 0)).sum()

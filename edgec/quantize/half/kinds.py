@@ -16,6 +16,8 @@ import onnx_ir as ir
 from edgec.errors import UsageError
 
 Name = Literal["float16", "bfloat16"]
+# Elements looked at at once, so that a large tensor needs no float64 copies of itself.
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,24 @@ def rounded(x: np.ndarray, kind: Kind) -> Rounded:
     x = np.asarray(x, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         data = x.astype(kind.numpy)
-        back = data.astype(np.float32)
-    finite = np.isfinite(x)
-    stays = finite & np.isfinite(back)
-    exact = np.where(stays, x, 0).astype(np.float64)
-    error = exact - np.where(stays, back, 0)
-    # Scaled by the largest, so that squares of huge or tiny values neither overflow nor vanish.
-    largest = float(np.abs(exact).max(initial=0.0))
-    relative = float(np.linalg.norm(error / largest) / np.linalg.norm(exact / largest)) if largest else 0.0
-    return Rounded(data, int((finite & ~stays).sum()), int(((back == 0) & (x != 0)).sum()), relative)
+    overflowed = vanished = 0
+    signal = noise = largest = 0.0
+    flat, short = x.reshape(-1), data.reshape(-1)
+    for first in range(0, flat.size, _CHUNK):
+        given = flat[first : first + _CHUNK].astype(np.float64)
+        back = short[first : first + _CHUNK].astype(np.float64)
+        finite, stays = np.isfinite(given), np.isfinite(back)
+        overflowed += int((finite & ~stays).sum())
+        vanished += int(((back == 0) & (given != 0)).sum())
+        given, back = np.where(stays, given, 0), np.where(stays, back, 0)
+        # Scaled by the largest so far, so that squares of huge or tiny values neither overflow nor vanish.
+        peak = max(largest, float(np.abs(given).max(initial=0.0)))
+        if peak:
+            old = (largest / peak) ** 2
+            signal = signal * old + float(np.square(given / peak).sum())
+            noise = noise * old + float(np.square((given - back) / peak).sum())
+            largest = peak
+    return Rounded(data, overflowed, vanished, float(np.sqrt(noise / signal)) if signal else 0.0)
 
 
 def refusal(result: Rounded, kind: Kind) -> str:
