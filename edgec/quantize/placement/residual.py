@@ -22,8 +22,8 @@ def unfused_residuals(model: ir.Model) -> int:
     for node in list(model.graph):
         if node.op_type != "Add" or not layers.is_onnx(node) or len(node.outputs[0].shape or ()) < 2:
             continue
-        if any(layers.constant_tensor(v) is not None for v in node.inputs):
-            continue
+        if any(len(tensor.shape) < 2 for v in node.inputs if (tensor := layers.constant_tensor(v)) is not None):
+            continue  # a bias
         if not any(
             u.op_type in _NORMALIZATIONS and u.inputs[0] is node.outputs[0] for u in node.outputs[0].consumers()
         ):
