@@ -18,7 +18,7 @@ import onnxruntime as ort
 from onnxruntime import quantization as q
 
 from edgec_targets.emitters.litert import prove
-from edgec_targets.emitters.litert.write import Written, convert
+from edgec_targets.emitters.litert.conversion import Written, convert
 
 Parse = Callable[..., ir.Model]
 Shape = tuple[int, ...]

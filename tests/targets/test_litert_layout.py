@@ -19,7 +19,7 @@ pytest.importorskip("ai_edge_litert")
 import onnxruntime as ort
 
 from edgec_targets.emitters.litert import prove
-from edgec_targets.emitters.litert.write import convert
+from edgec_targets.emitters.litert.conversion import convert
 
 Parse = Callable[..., ir.Model]
 STEPS = ("conv", "relu", "add", "swap", "shift", "mul", "reshape", "softmax")

@@ -17,7 +17,7 @@ pytest.importorskip("ai_edge_litert")
 import onnxruntime as ort
 
 from edgec_targets.emitters.litert import prove
-from edgec_targets.emitters.litert.write import convert
+from edgec_targets.emitters.litert.conversion import convert
 
 
 def normal(*shape: int) -> np.ndarray:

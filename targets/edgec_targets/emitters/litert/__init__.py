@@ -28,7 +28,7 @@ def write(model: ir.Model, *, half: bool = False, exact: bool = False) -> bytes:
         UnsupportedError: E431, exit 4; names the nodes that TFLite can't express, and why.
         MissingError: E1040, exit 10: ai-edge-litert isn't installed.
     """
-    from edgec_targets.emitters.litert.write import convert
+    from edgec_targets.emitters.litert.conversion import convert
 
     written = convert(model, half=half, exact=exact)
     if written.data is None:
@@ -77,8 +77,8 @@ class LiteRT:
 
     def problems(self, model: ir.Model, board: Board) -> list[Problem]:
         """Every node that can't be written as TFLite; empty where the whole model can."""
+        from edgec_targets.emitters.litert.conversion import convert
         from edgec_targets.emitters.litert.prove import loads
-        from edgec_targets.emitters.litert.write import convert
 
         written = convert(model)
         if written.data is None:

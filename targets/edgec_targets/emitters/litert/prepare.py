@@ -62,7 +62,6 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
             if not changed and not conditions.select(copy):
                 break
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
-        common.IdentityEliminationPass()(copy)
         common.RemoveUnusedNodesPass()(copy)
         infer(copy)
     for node in copy.graph:
@@ -110,7 +109,9 @@ def _fold(model: ir.Model) -> bool:
     from onnxscript.optimizer import fold_constants
 
     def may(node: ir.Node) -> bool | None:
-        return False if node.op_type in _KEPT else None
+        if node.op_type in _KEPT:
+            return False
+        return True if node.op_type == "ConstantOfShape" else None  # the folder leaves it alone by itself
 
     result = fold_constants(
         model,
