@@ -7,7 +7,7 @@ softmax or sigmoid) on evaluation inputs where the zoo has them, else on seeded 
 form's in onnxruntime, one thread, in turn in one process. "weights": constants in 16 bits, run by onnxruntime itself.
 "compute": arithmetic in 16 bits; its decibels are those of a device that adds in float32 and rounds each result
 (`half/simulate.py`), its time is onnxruntime's on this CPU, which has no such kernels. Goes to
-results/quantize_half.json.
+results/quantize_half.json and into docs/quantization_half.md.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from edgec.quantize.corrections.judge import before_probabilities
 from edgec.quantize.half import KINDS, simulated, to_half
 from edgec.quantize.session import Session
 
+DOCS = Path(__file__).parents[1] / "docs" / "quantization_half.md"
+BEGIN, END = "<!-- half: begin -->", "<!-- half: end -->"
 PIP = Path(__file__).parents[1] / "build" / "models"
 SAMPLES = {"efficientnet_lite0": 24, "minilm_sts": 16, "ultraface": 12}
 # Inputs of pip's models: a picture's size, or a token's range.
@@ -98,6 +100,29 @@ def decibels(model: ir.Model, form: ir.Model, feeds: list[dict[str, Any]]) -> fl
     return round(data.sqnr_db(expected, got), 1)
 
 
+def table(figures: dict[str, Any]) -> str:
+    """The figures as the docs show them."""
+    lines = [
+        "| model | MB | " + " | ".join(FORMS) + " | CPU time: weights, compute |",
+        "| --- " * (len(FORMS) + 3) + "|",
+    ]
+    for name, row in figures.items():
+        forms = row["forms"]
+        cells = [f"{forms[f]['db']} dB, {forms[f]['size']:.2f}" for f in FORMS]
+        speeds = [forms[f]["speed"]["median"] for f in ("float16 weights", "float16 compute")]
+        lines.append(
+            f"| {name} | {row['bytes'] / 1e6:.1f} | {' | '.join(cells)} | {speeds[0]:.2f} ×, {speeds[1]:.2f} × |"
+        )
+    return "\n".join(lines)
+
+
+def write_docs(figures: dict[str, Any]) -> None:
+    text = DOCS.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCS.write_text(f"{before}{BEGIN}\n{table(figures)}\n{END}{after}")
+
+
 def main() -> None:
     figures: dict[str, Any] = {}
     for name, model, calibration, feeds in cases(sys.argv[1:]):
@@ -130,6 +155,7 @@ def main() -> None:
             print(f"    {form:28s} size {f['size']:.3f}  {f['db']:6.1f} dB  {speed}", flush=True)
         if not sys.argv[1:]:  # after each, so that a run that is cut short leaves what it has
             record.save("quantize_half", figures, unit="SQNR in dB; CPU time of float32 over the form's, 1 thread")
+            write_docs(figures)
 
 
 if __name__ == "__main__":
