@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edgec.bundle.recipe import Recipe
-from edgec.errors import NotIdenticalError
+from edgec.errors import BadInputError, NotIdenticalError
 from edgec.frontends import Imported
 from edgec.stages.inputs import Inputs
 
@@ -41,3 +44,20 @@ def content(recipe: Recipe, given: Inputs) -> None:
             "Give the same data with --calib.",
             code="E802",
         )
+
+
+def searched(recipe: Recipe, name: str) -> Mapping[str, Any]:
+    """What the search for a model found. Raises BadInputError where the recipe does not say it."""
+    found = recipe.measured.get("search")
+    report = found.get(name) if isinstance(found, Mapping) else None
+    floats = report.get("floats", 0) if isinstance(report, Mapping) else 0
+    if not isinstance(report, Mapping) or not (
+        floats is None or (isinstance(floats, list) and all(isinstance(layer, str) for layer in floats))
+    ):
+        raise BadInputError(
+            "The recipe can't be read",
+            f"it was made by a search, and doesn't say what that found for '{name}'",
+            "Use the edgec that made it; 'edgec inspect FILE' names its version.",
+            code="E917",
+        )
+    return report
