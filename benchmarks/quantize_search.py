@@ -138,7 +138,7 @@ def additive(case: str) -> dict[str, Any]:
 
 def write(figures: dict[str, Any]) -> None:
     rows = [
-        "| model | budget | layers in float | drop searched / confirmed (n) | kept | × float's speed | CPU s (trials) |",
+        "| model | budget | layers in float | drop searched / confirmed (n) | kept | speed | CPU s (trials) |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for case, budgets in figures.items():

@@ -136,7 +136,7 @@ with workers("local:1") as crew:
 """
 
 
-@pytest.mark.parametrize("after", [3, 14])
+@pytest.mark.parametrize("after", [9])
 def test_killed_half_way_and_resumed_it_gives_what_it_would_have_given(
     case: Case, found: Any, tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,3 +147,17 @@ def test_flags_of_a_search_without_one_are_refused(files: Path, tmp_path: Path, 
 def test_a_confidence_that_is_none_is_refused(files: Path, tmp_path: Path, confidence: float) -> None:
     with pytest.raises(UsageError, match="no confidence"):
         made(files, tmp_path / "u.edge", confidence=confidence)
+
+
+@pytest.mark.parametrize("search", [None, {}, {"int8": 3}, {"int8": {}}, {"int8": {"floats": [1]}}], ids=str)
+def test_a_recipe_that_does_not_say_what_was_found_is_refused(search: Any) -> None:
+    from edgec.bundle.recipe import Recipe
+    from edgec.errors import BadInputError
+    from edgec.request import Request
+    from edgec.stages import replay
+
+    recipe = Recipe(Request(("rpi4",), effort="search"), {"sha256": ""}, measured={"search": search})
+    with pytest.raises(BadInputError, match="recipe"):
+        replay.searched(recipe, "int8")
+    known = Recipe(recipe.request, recipe.source, measured={"search": {"int8": {"floats": None}}})
+    assert replay.searched(known, "int8") == {"floats": None}

@@ -40,13 +40,13 @@ def digest(what: Mapping[str, Any]) -> str:
 
 @cache
 def code() -> str:
-    """Digest of all that computes a trial: this room's source, versions of engine and numpy, this CPU's features."""
+    """Digest of all that computes a trial: its rooms' source, versions of engine and numpy, this CPU's features."""
     from edgec_targets import machine
 
     hasher = hashlib.sha256()
-    room = Path(__file__).parents[1]
-    for path in sorted(room.rglob("*.py")):
-        hasher.update(path.relative_to(room).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    package = Path(__file__).parents[2]
+    for path in sorted(p for room in ("quantize", "data") for p in (package / room).rglob("*.py")):
+        hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     facts = machine.facts()
     hasher.update(repr([version(n) for n in ("onnxruntime", "numpy", "onnx-ir")]).encode())
     hasher.update(repr((facts["arch"], facts["cpu"], sorted(facts["isa"]))).encode())

@@ -48,13 +48,14 @@ def pack_feeds(feeds: Sequence[Mapping[str, np.ndarray]]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack_feeds(data: bytes) -> list[Feed]:
-    """The inverse of `pack_feeds`."""
-    feeds: dict[str, Feed] = {}
+def unpack_feeds(data: bytes, most: int | None = None) -> list[Feed]:
+    """The inverse of `pack_feeds`; the first `most`, or all."""
+    feeds: dict[int, Feed] = {}
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         for key in arrays.files:
             index, _, name = key.partition("/")
-            feeds.setdefault(index, {})[name] = arrays[key]
+            if most is None or int(index) < most:
+                feeds.setdefault(int(index), {})[name] = arrays[key]
     return [feeds[index] for index in sorted(feeds)]
 
 
@@ -85,8 +86,7 @@ def noise(model: Any, feeds: Any, what: Json, scheme: Json, negligible: float, s
     Returns:
         {"noise": ratio, "half": half of its interval's width, "samples": used}; noise None where it is not finite.
     """
-    data = content(feeds)
-    float_model, inputs, expected, signal = _reference(content(model), data, samples)
+    float_model, inputs, expected, signal = _reference(model, feeds, samples)
     session = Session(before_probabilities(_rounded(float_model, what, Scheme(**scheme))), threads=1)
     ratios: list[float] = []
     for feed, reference in zip(inputs, expected, strict=True):
@@ -143,11 +143,11 @@ def build(
 
 @lru_cache(maxsize=2)
 def _reference(
-    model: bytes, feeds: bytes, samples: int
+    model: Any, feeds: Any, samples: int
 ) -> tuple[ir.Model, list[Feed], list[list[np.ndarray]], list[float]]:
     """The float model, its inputs, its outputs on them, and each output's mean energy: taken once a worker."""
-    float_model = from_bytes(model)
-    inputs = unpack_feeds(feeds)[:samples]
+    float_model = from_bytes(content(model))
+    inputs = unpack_feeds(content(feeds), samples)
     session = Session(before_probabilities(float_model), threads=1)
     expected = [_floats(session.run(feed)) for feed in inputs]
     with np.errstate(invalid="ignore", over="ignore"):
