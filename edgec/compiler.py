@@ -84,27 +84,27 @@ def compile(
         replay.content(recipe, given)
     with progress("running the passes", None):
         fused = fuse.fuse(imported, original.source, given, kinds, check_each=check_passes)
-    wanted, note = choose.wanted(request, given, recipe)
+    first = fused[kinds[0].target.passes]
+    wanted, note = choose.wanted(request, first.model, given, recipe)
     candidates: dict[str, list[emit.Candidate]] = {}
-    quantized: dict[Any, quantize.Quantized] = {}
+    left_out: dict[str, dict[str, str]] = {}
+    groups = quantize.groups(kinds, request)
+    quantized = {
+        key: quantize.run(fused[key.passes].model, given, request, boards, wanted, progress, recipe, executor)
+        for key, boards in groups.items()
+    }
     for kind in kinds:
-        passes = kind.target.passes
-        models = {"float32": fused[passes].model}
-        if "int8" in wanted:
-            if passes not in quantized:
-                quantized[passes] = quantize.run(
-                    fused[passes].model, given, request, progress, recipe=recipe, executor=executor
-                )
-            models |= quantized[passes].models
-            note = quantized[passes].why_not or note
+        made = quantized[quantize.group(kind, request)]
+        models = {"float32": fused[kind.target.passes].model, **made.models}
+        note = made.why_not or note
         with progress(f"emitting for {kind.board.name}", None):
-            candidates[kind.board.name] = emit.emit(models, kind, [p for p in wanted if p in models])
+            emitted = emit.emit(models, kind, [p for p in wanted if p in models])
+        candidates[kind.board.name], left_out[kind.board.name] = emitted.candidates, emitted.refused
     yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
     measured.search = measured.search or quantize.searches(quantized.values())
     decisions = choose.choose(candidates, measured, kinds, request, recipe, note)
     payloads = choose.payloads(candidates, decisions)
-    first = fused[kinds[0].target.passes]
     with progress("taking the golden answers", None):
         outputs = [str(v.name) for v in first.model.graph.outputs]
         vectors = golden.take(payloads, original.run, outputs, given, machine, request.seed)
@@ -112,13 +112,14 @@ def compile(
         imported,
         original.note,
         first,
-        quantized.get(kinds[0].target.passes),
+        list(quantized.values()),
         choose.accuracies(payloads, measured),
         decisions,
         measured.search,
+        choose.left_out(left_out, candidates, measured, decisions),
     )
     manifest, files = facts.manifest(request, first.model, payloads, measured.accuracy, vectors, machine)
-    made = Recipe(
+    recipe_ = Recipe(
         request=request,
         source={"format": imported.format, "sha256": imported.sha256, "bytes": imported.size},
         data=given.record(),
@@ -126,7 +127,7 @@ def compile(
         measured=measured.as_dict(),
         tools=facts.tools(),
     )
-    files |= {facts.RECIPE: made.to_json(), facts.REPORT: canonical(report)}
+    files |= {facts.RECIPE: recipe_.to_json(), facts.REPORT: canonical(report)}
     files[facts.SBOM] = sbom.make(
         manifest["app"]["name"], request.version, facts.hashes(files), source_sha256=imported.sha256,
         tools=[sbom.Library(n, v) for n, v in facts.tools().items() if n in facts.TOOLS],

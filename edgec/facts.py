@@ -77,16 +77,21 @@ def report(
     imported: Imported,
     reference_note: str,
     fused: Fused,
-    quantized: Quantized | None,
+    quantized: Sequence[Quantized],
     accuracy: Mapping[str, Any],
     decisions: Sequence[Decision],
     search: Mapping[str, Any] | None = None,
+    left_out: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host.
 
-    What a `search` found is shown whatever shipped: it is replayed from the recipe with its decisions.
+    What a `search` found is shown whatever shipped: it is replayed from the recipe with its decisions. `quantized` has
+    one entry for each group of boards that got models of their own; `left_out`: board -> payload -> why it has none.
     """
-    integers = any(d.precision == "int8" for d in decisions)
+    shipped = {d.precision for d in decisions}
+    reports = [made for q in quantized if (made := q.shown(shipped))]
+    if not reports and search:
+        reports = [{"search": dict(search)}]
     return {
         "format": 1,
         "source": {
@@ -98,9 +103,10 @@ def report(
         "passes": passes(fused.applied),
         "outputs_compared_on": fused.checked,
         # Only where it ships: a recipe replays what was decided, not what was tried.
-        "quantization": quantized.report if quantized and integers else {"search": dict(search)} if search else None,
+        "quantization": {**reports[0], "others": reports[1:]} if reports[1:] else reports[0] if reports else None,
         "accuracy": dict(accuracy),
         "decisions": [d.as_dict() for d in decisions],
+        "left_out": {board: dict(why) for board, why in (left_out or {}).items()},
     }  # fmt: skip
 
 
@@ -116,7 +122,8 @@ def manifest(
     inputs, outputs = ports(model)
     files: dict[str, bytes] = {}
     entries = []
-    engine = {c.built.engine: version(c.built.engine) for c in payloads.values()}
+    package = {c.engine: c.built.package or c.engine for c in payloads.values()}
+    engine = {name: version(distribution) for name, distribution in package.items()}
     for name, candidate in payloads.items():
         built, board = candidate.built, candidate.kind.board
         measured = accuracy.get(candidate.digest)
@@ -125,7 +132,7 @@ def manifest(
                 "id": name,
                 "engine": built.engine,
                 "engine_version": built.engine_version,
-                "proven_with": {"package": built.engine, "version": engine[built.engine]},
+                "proven_with": {"package": package[built.engine], "version": engine[built.engine]},
                 "files": {role: _member(files, built, role, board.name) for role in built.files},
                 "board": board.name,
                 "arch": board.arch,

@@ -8,10 +8,14 @@ from typing import Any, Literal, get_args
 
 from edgec.errors import UsageError
 
-Precision = Literal["auto", "float32", "int8"]
+Form = Literal["int8-dynamic", "int8-weights", "int4-weights", "float16", "bfloat16", "int16x8"]
+"""What a whole model can be made in one call (`edgec.quantize.forms`), besides static int8."""
+Precision = Literal["auto", "float32", "int8", Form]
 Effort = Literal["plain", "default", "search"]
 Golden = Literal["data", "synthetic", "none"]
 Method = Literal["minmax", "average", "histogram", "entropy", "mse", "l4", "output"]
+FORMS: tuple[Form, ...] = get_args(Form)
+PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "int8", *FORMS)
 METHODS: tuple[Method, ...] = get_args(Method)
 """How ranges may be taken (docs/quantization.md). Here, since the command line names them before it imports a room."""
 
@@ -47,7 +51,7 @@ class Request:
         if len(set(self.boards)) != len(self.boards):
             raise UsageError("a board is named twice", fix="Name each board once.")
         for value, allowed, flag in (
-            (self.precision, ("auto", "float32", "int8"), "--precision"),
+            (self.precision, PRECISIONS, "--precision"),
             (self.effort, ("plain", "default", "search"), "--effort"),
             (self.method, METHODS, "--method"),
             (self.golden, (None, "data", "synthetic", "none"), "--golden"),

@@ -16,6 +16,9 @@ from edgec.quantize.scheme import Scheme
 EXACT = ("avx512_vnni", "avx_vnni")
 """x86 features, as Linux names them, with which u8 · s8 products are added in int32; any one is enough."""
 
+ENGINE = "onnxruntime"
+"""Whose kernels saturate there; XNNPACK's don't."""
+
 NARROW = "int8w7"
 """What the seven-bit variant of an int8 payload is called in payload ids, recipes and reports."""
 

@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import onnx_ir as ir
+
 from edgec import decide
 from edgec.bundle.recipe import Recipe
 from edgec.data import Budget
-from edgec.errors import BudgetError, UsageError
-from edgec.measure.accuracy import Accuracy, Yardstick
+from edgec.errors import BudgetError, MissingError, UnsupportedError, UsageError
+from edgec.measure.accuracy import Accuracy, Yardstick, overall_sqnr
 from edgec.measure.engine import executable
 from edgec.measure.speed import time_ratio
 from edgec.progress import Progress
 from edgec.quantize import portable
+from edgec.quantize.forms import mostly_products
 from edgec.quantize.search import Metric, in_words
 from edgec.request import Request
 from edgec.stages.boards import Kind
 from edgec.stages.emit import Candidate
+from edgec.stages.golden import LEAST
 from edgec.stages.inputs import Inputs
 
 
@@ -28,24 +32,26 @@ class Measured:
 
     Attributes:
         accuracy: of each distinct payload, by digest.
-        time_ratio: int8's time over float32's, for each board measured here.
+        time_ratio: board -> "engine-precision" -> its time over float32's by the first engine, where measured here.
         confirmed: by digest, what evaluation samples kept apart say of it.
         search: what searches found, by the models' names (`quantize.Quantized.searched`).
+        failed: by digest, why a second engine's payload can't ship: it does not run here, or answers otherwise.
     """
 
     accuracy: dict[str, Accuracy | None] = field(default_factory=dict)
-    time_ratio: dict[str, float] = field(default_factory=dict)
+    time_ratio: dict[str, dict[str, float]] = field(default_factory=dict)
     confirmed: dict[str, decide.Confirmed] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """For the recipe."""
-        made: dict[str, Any] = {"time_ratio": dict(self.time_ratio)}
+        made: dict[str, Any] = {"time_ratio": {board: dict(times) for board, times in self.time_ratio.items()}}
         return {**made, "search": dict(self.search)} if self.search else made
 
 
-def wanted(request: Request, inputs: Inputs, recipe: Recipe | None) -> tuple[list[str], str]:
-    """The precisions to build, and why int8 is not among them where it isn't."""
+def wanted(request: Request, model: ir.Model, inputs: Inputs, recipe: Recipe | None) -> tuple[list[str], str]:
+    """The precisions to build, and why there are no integers among them where there aren't."""
     if recipe is not None:
         decided = {str(d[key]) for d in recipe.decisions for key in ("precision", "fallback") if d.get(key)}
         return sorted(decided), ""
@@ -55,7 +61,9 @@ def wanted(request: Request, inputs: Inputs, recipe: Recipe | None) -> tuple[lis
         return [request.precision], ""
     if inputs.calibration is None:
         return ["float32"], "there is no calibration data"
-    return ["float32", "int8", portable.NARROW], ""
+    # Where most weights are matrices, ranges taken at run time may keep what fixed ones lose.
+    dynamic = ["int8-dynamic"] if request.effort != "plain" and mostly_products(model) else []
+    return ["float32", "int8", portable.NARROW, *dynamic], ""
 
 
 def payloads(
@@ -65,18 +73,26 @@ def payloads(
 
     The CPU's features decide between a board's payloads: eight-bit weights where products can't saturate, by either
     of the features that see to it, then the fallback, which needs none.
+
+    Raises MissingError (exit 10) where a recipe decided for an engine that could not write its payload now.
     """
     made = {}
     for decision in decisions:
-        by = {c.name: c for c in candidates[decision.board]}
-        first = by[decision.precision]
-        engine = first.built.engine
-        made[f"{engine}-{decision.precision}-{decision.board}"] = first
-        if decision.fallback:
-            for feature in portable.EXACT[1:]:
-                name = f"{engine}-{decision.precision}-{feature}-{decision.board}"
-                made[name] = replace(first, built=replace(first.built, isa=(feature,)))
-            made[f"{engine}-{decision.fallback}-{decision.board}"] = by[decision.fallback]
+        by = {(c.name, c.engine): c for c in candidates[decision.board]}
+        for engine in decision.engines:
+            first = by.get((decision.precision, engine))
+            if first is None:
+                raise MissingError(
+                    f"the recipe has a payload for {engine}, which can't be made here",
+                    "Its package is not installed, or its version refuses the model.",
+                    f"pip install 'edgec[{engine}]', with the version that the recipe names.",
+                )
+            made[f"{engine}-{decision.precision}-{decision.board}"] = first
+            if decision.fallback and engine == portable.ENGINE:
+                for feature in portable.EXACT[1:]:
+                    name = f"{engine}-{decision.precision}-{feature}-{decision.board}"
+                    made[name] = replace(first, built=replace(first.built, isa=(feature,)))
+                made[f"{engine}-{decision.fallback}-{decision.board}"] = by[decision.fallback, engine]
     return made
 
 
@@ -84,6 +100,22 @@ def accuracies(shipped: Mapping[str, Candidate], measured: Measured) -> dict[str
     """Payload id -> accuracy, for the report."""
     found = {name: measured.accuracy.get(c.digest) for name, c in shipped.items()}
     return {name: {**a.as_dict(), "sqnr_db": a.sqnr} if a else None for name, a in found.items()}
+
+
+def left_out(
+    refused: Mapping[str, Mapping[str, str]],
+    candidates: Mapping[str, Sequence[Candidate]],
+    measured: Measured,
+    decisions: Sequence[decide.Decision],
+) -> dict[str, dict[str, str]]:
+    """Board -> "engine-precision" -> why it has no such payload: of the decided precision and engines it may have."""
+    made = {}
+    for decision in decisions:
+        several = candidates[decision.board]
+        failed = {f"{c.engine}-{c.name}": measured.failed[c.digest] for c in several if c.digest in measured.failed}
+        found = {**refused[decision.board], **failed}
+        made[decision.board] = {n: why for n, why in found.items() if n.partition("-")[2] == decision.precision}
+    return {board: why for board, why in made.items() if why}
 
 
 def measure(
@@ -94,26 +126,56 @@ def measure(
     recipe: Recipe | None,
     progress: Progress,
 ) -> Measured:
-    """Run each distinct payload with the device's adapter; where a board is this machine, time int8 and float32."""
+    """Run each distinct payload with the device's adapter; where a board is this machine, time them against float32."""
     measured = Measured()
     distinct = {c.digest: c for several in candidates.values() for c in several}
+    firsts = {(board, c.name): c for board, several in candidates.items() for c in reversed(several)}
+    answers: dict[str, list[Any]] = {}
     with progress("measuring accuracy", len(distinct)) as step:
         for digest, candidate in distinct.items():
-            with executable(candidate.built) as run:
-                measured.accuracy[digest] = yardstick.measure(run) if yardstick.usable else None
+            first = firsts[candidate.kind.board.name, candidate.name]
+            try:
+                with executable(candidate.built) as run:
+                    answers[digest] = [run(feed) for feed in inputs.checks]
+                    measured.accuracy[digest] = yardstick.measure(run) if yardstick.usable else None
+            except (UnsupportedError, MissingError) as e:
+                if candidate is first:
+                    raise
+                measured.failed[digest] = f"{e.what}: {e.why}" if e.why else e.what
             step(1)
+    for digest, candidate in distinct.items():
+        first = firsts[candidate.kind.board.name, candidate.name]
+        if digest in answers and candidate is not first:
+            found, least = overall_sqnr(answers[first.digest], answers[digest]), LEAST[candidate.built.numbers]
+            if found < least:
+                measured.failed[digest] = f"it answers otherwise than {first.engine}: {found:.1f} dB"
     if recipe is not None:
         measured.time_ratio = dict(recipe.measured.get("time_ratio", {}))
         measured.search = dict(recipe.measured.get("search", {}))
         return measured
+    distinct = {digest: c for digest, c in distinct.items() if digest not in measured.failed}
     _confirm(measured, distinct, yardstick, request, progress)
     if request.precision == "auto" and inputs.samples:
         for name, several in candidates.items():
-            by = {c.name: c for c in several}
-            if by.keys() >= {"int8", "float32"} and several[0].kind.target.name == "host":
-                with progress("timing int8 against float32", None):
-                    measured.time_ratio[name] = time_ratio(by["int8"].built, by["float32"].built, inputs.samples[0])
+            if several[0].kind.target.name == "host":
+                usable = [c for c in several if c.digest not in measured.failed]
+                measured.time_ratio[name] = _times(usable, inputs, progress)
     return measured
+
+
+def _times(several: Sequence[Candidate], inputs: Inputs, progress: Progress) -> dict[str, float]:
+    """ "engine-precision" -> time over that of the first float32 payload; nothing where there is but one."""
+    base = next((c for c in several if c.name == decide.FLOAT), None)
+    others = [c for c in several if c is not base and c.name != portable.NARROW]
+    if base is None or not others:
+        return {}
+    with progress("timing against float32", len(others)) as step:
+        found = {f"{base.engine}-{base.name}": 1.0}
+        for candidate in others:
+            ratio = time_ratio(candidate.built, base.built, inputs.samples[0])
+            found[f"{candidate.engine}-{candidate.name}"] = ratio
+            step(1)
+    return found
 
 
 def _confirm(
@@ -139,7 +201,7 @@ def _confirm(
                 code="E217",
             )
         return
-    integers = {digest: c for digest, c in distinct.items() if c.precision == "int8"}
+    integers = {digest: c for digest, c in distinct.items() if c.precision != decide.FLOAT}
     if not integers:
         return
     with progress("confirming on samples kept apart", len(integers)) as step:
@@ -163,12 +225,6 @@ def _with_points(missed: BudgetError, measured: Measured) -> BudgetError:
     return BudgetError(missed.what, why, missed.fix, code=missed.code)
 
 
-def _size_ratio(several: Sequence[Candidate]) -> float | None:
-    """int8's bytes over float32's; None where there are not both."""
-    sizes = {c.name: sum(len(content) for _, content in c.built.files.values()) for c in several}
-    return sizes["int8"] / sizes["float32"] if sizes.keys() >= {"int8", "float32"} else None
-
-
 def choose(
     candidates: Mapping[str, Sequence[Candidate]],
     measured: Measured,
@@ -179,31 +235,43 @@ def choose(
 ) -> list[decide.Decision]:
     """One decision a board. Raises BudgetError (exit 3)."""
     if recipe is not None:
-        return [decide.Decision(d["board"], d["precision"], d["why"], d.get("fallback", "")) for d in recipe.decisions]
+        return [decide.Decision.from_dict(d) for d in recipe.decisions]
     decisions = []
     for kind in kinds:
         several = candidates[kind.board.name]
-        accuracies = {c.name: measured.accuracy[c.digest] for c in several}
-        confirmed = {c.name: measured.confirmed[c.digest] for c in several if c.digest in measured.confirmed}
+        options = {(c.name, c.engine): _option(c, measured) for c in several if c.digest not in measured.failed}
+        narrow = options.pop((portable.NARROW, portable.ENGINE), None)
         try:
             decision = decide.decide(
                 kind.board.name,
+                list(options.values()),
                 precision=request.precision,
                 max_drop=request.max_drop,
-                accuracies=accuracies,
-                time_ratio=measured.time_ratio.get(kind.board.name),
-                size_ratio=_size_ratio(several),
                 note=note,
-                confirmed=confirmed,
             )
         except BudgetError as missed:
             raise _with_points(missed, measured) from missed
-        chosen = next(c for c in several if c.name == decision.precision)
-        saturates = portable.may_saturate(kind.board.arch, kind.board.isa)
-        if decision.precision == "int8" and saturates and set(chosen.built.isa) & set(portable.EXACT):
+        saturating = [
+            c for c in several
+            if c.name == decision.precision == "int8" and c.engine in decision.engines
+            and set(c.built.isa) & set(portable.EXACT)
+        ]  # fmt: skip
+        if saturating and portable.may_saturate(kind.board.arch, kind.board.isa):
             decision = decide.fall_back(
-                decision, portable.NARROW, accuracies, precision=request.precision, max_drop=request.max_drop,
-                confirmed=confirmed,
+                decision, narrow, has_float=(decide.FLOAT, portable.ENGINE) in options, precision=request.precision,
+                max_drop=request.max_drop,
             )  # fmt: skip
         decisions.append(decision)
     return decisions
+
+
+def _option(candidate: Candidate, measured: Measured) -> decide.Option:
+    """What was measured of a candidate."""
+    return decide.Option(
+        precision=candidate.name,
+        engine=candidate.engine,
+        accuracy=measured.accuracy[candidate.digest],
+        size=candidate.size,
+        time_ratio=measured.time_ratio.get(candidate.kind.board.name, {}).get(f"{candidate.engine}-{candidate.name}"),
+        confirmed=measured.confirmed.get(candidate.digest),
+    )

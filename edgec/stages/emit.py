@@ -1,18 +1,18 @@
-"""Candidates: every precision that may be chosen, for every board, by its target's first emitter that can."""
+"""Candidates: every precision that may be chosen, for every board, by every engine of its target that can."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from edgec.errors import UnsupportedError
+from edgec.errors import MissingError, UnsupportedError
 from edgec.measure.machine import this_machine
 from edgec.quantize import portable
 from edgec.stages.boards import Kind
-from edgec_targets.types import Board, Built
+from edgec_targets.types import Board, Built, Emitter
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,18 @@ class Candidate:
 
     @property
     def precision(self) -> str:
-        """float32 or int8."""
+        """As `--precision` names it."""
         return self.built.precision
+
+    @property
+    def engine(self) -> str:
+        """Who runs it."""
+        return self.built.engine
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(len(content) for _, content in self.built.files.values())
 
     @property
     def digest(self) -> str:
@@ -37,13 +47,22 @@ class Candidate:
         return h.hexdigest()
 
 
-def emit(models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str]) -> list[Candidate]:
+@dataclass
+class Emitted:
+    """A board's candidates in order of preference, and why engines that it may have could not write some."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def emit(models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str]) -> Emitted:
     """Emit `models[precision]` for a board in each of `precisions`; seven-bit variants only where CPUs may saturate.
 
-    On a machine that saturates itself, eight-bit weights can't be proven for such boards: they get seven bits alone.
-    Raises UnsupportedError (exit 4) that lists each emitter's refusal where none can write a precision.
+    Every engine that the board may have writes its payload; one that can't is left out with its reason, as long as
+    another can. On a machine that saturates itself, eight-bit weights can't be proven for such boards: they get seven
+    bits alone. Raises UnsupportedError (exit 4) that lists each engine's refusal where none can write a precision.
     """
-    made: list[Candidate] = []
+    made = Emitted()
     board = kind.board
     saturates = portable.may_saturate(board.arch, board.isa)
     unproven = saturates and portable.NARROW in models and not this_machine().exact_int8
@@ -54,24 +73,40 @@ def emit(models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str]) 
         model = models[source]
         if kind.target.legalize is not None:
             model = kind.target.legalize(model.clone(), kind.board)
-        refusals = []
-        for emitter in kind.target.emitters:
+        refusals: list[UnsupportedError | MissingError] = []
+        found: list[Candidate] = []
+        for emitter in _emitters(kind, precision):
             try:
                 plain = "int8" if precision == portable.NARROW else precision
                 built = emitter.emit(model, board, precision=plain)
-                made.append(Candidate(kind, _conditions(built, source, board), precision))
-                break
-            except UnsupportedError as e:
+                found.append(Candidate(kind, _conditions(built, source, board), precision))
+            except (UnsupportedError, MissingError) as e:
                 refusals.append(e)
-        else:
-            if len(refusals) == 1:
-                raise refusals[0]
-            raise UnsupportedError(
-                f"no engine of {kind.board.name} can run this model in {precision}",
-                "; ".join(f"{e.what} ({e.why})" if e.why else e.what for e in refusals),
-                f"edgec check MODEL -t {kind.board.name} names the nodes.",
-            )
+                made.refused[f"{emitter.name}-{precision}"] = f"{e.what}: {e.why}" if e.why else e.what
+        if not found:
+            raise _none(kind.board.name, precision, refusals)
+        made.candidates += found
     return made
+
+
+def _emitters(kind: Kind, precision: str) -> list[Emitter]:
+    """Those whose engines the board may have, in the target's order. Variants are one engine's alone."""
+    if precision == portable.NARROW:
+        return [emitter for emitter in kind.target.emitters if emitter.name == portable.ENGINE]
+    able = [emitter for emitter in kind.target.emitters if emitter.name in kind.board.engines]
+    ranked = kind.target.rank(kind.board, precision) if kind.target.rank else ()
+    return sorted(able or kind.target.emitters, key=lambda e: ranked.index(e.name) if e.name in ranked else len(ranked))
+
+
+def _none(board: str, precision: str, refusals: Sequence[UnsupportedError | MissingError]) -> Exception:
+    unsupported = [e for e in refusals if isinstance(e, UnsupportedError)]
+    if len(refusals) == 1 or len(unsupported) == 1:
+        return unsupported[0] if unsupported else refusals[0]
+    return UnsupportedError(
+        f"no engine of {board} can run this model in {precision}",
+        "; ".join(f"{e.what} ({e.why})" if e.why else e.what for e in refusals),
+        f"edgec check MODEL -t {board} names the nodes.",
+    )
 
 
 def _conditions(built: Built, source: str, board: Board) -> Built:
@@ -79,7 +114,10 @@ def _conditions(built: Built, source: str, board: Board) -> Built:
     if source == portable.NARROW:
         files = {role: (name.replace("int8", source), content) for role, (name, content) in built.files.items()}
         return replace(built, files=files)
-    if built.precision == "int8" and board.arch == "x86_64":
+    eight = built.precision == "int8" or (
+        built.precision == "int8-dynamic" and not portable.may_saturate(board.arch, board.isa)
+    )  # where it may saturate, the dynamic form has seven bits
+    if eight and board.arch == "x86_64" and built.engine == portable.ENGINE:
         feature = next((f for f in portable.EXACT if f in board.isa), portable.EXACT[0])
         return replace(built, isa=(*built.isa, feature))
     return built

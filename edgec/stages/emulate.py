@@ -9,6 +9,7 @@ import numpy as np
 
 from edgec.errors import GoldenError
 from edgec.measure.accuracy import overall_sqnr
+from edgec.quantize import portable
 from edgec.stages.emit import Candidate
 from edgec.stages.inputs import Feed
 from edgec_toolchains import x86_emulation
@@ -31,7 +32,11 @@ def proofs(
     open_to_all = {
         c.digest: c
         for c in payloads.values()
-        if c.precision == "int8" and c.kind.board.arch == "x86_64" and not c.built.isa and c.digest in answers
+        if c.precision.startswith("int8")
+        and c.engine == portable.ENGINE
+        and c.kind.board.arch == "x86_64"
+        and not c.built.isa
+        and c.digest in answers
     }
     if emulator is None or not open_to_all or not feeds:
         return []

@@ -1,85 +1,138 @@
-"""The int8 model of a fused one, by the quantization room: one recipe for all layers, or a search within the budget."""
+"""The forms of a fused model, by the quantization room; int8 by one recipe for all layers or a search in the budget."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import onnx_ir as ir
 
-import edgec_targets
 from edgec import decide, executors, quantize
 from edgec.bundle.recipe import Recipe
 from edgec.data import Budget
 from edgec.errors import BudgetError, UnsupportedError, UsageError
 from edgec.progress import Progress
-from edgec.quantize import portable, search
-from edgec.request import Request
+from edgec.quantize import forms, portable, search
+from edgec.request import FORMS, Request
+from edgec.stages import replay
+from edgec.stages.boards import Kind
 from edgec.stages.inputs import Inputs
 from edgec_targets.types import Board
 
 
 @dataclass(frozen=True)
-class Quantized:
-    """The int8 model, None with the reason where no layer can be int8, and what the report tells of it.
+class Group:
+    """Boards that share models: the passes that their target wants, and the architecture whose kernels decide.
 
-    `narrow` is its variant with seven-bit weights, for boards whose CPUs may saturate; None where no board needs it.
-    `searched` is what a search for each of these models found (`search.Found.report`), by the names of `models`.
+    `arch` is empty where one model serves several architectures, as a search's does.
     """
 
-    model: ir.Model | None
-    report: Mapping[str, Any] | None
+    passes: tuple[str, ...] | None
+    arch: str
+
+
+def group(kind: Kind, request: Request) -> Group:
+    """Where a board belongs. What a search finds holds for one model, so it makes one for all."""
+    return Group(kind.target.passes, "" if request.effort == "search" else kind.board.arch)
+
+
+def groups(kinds: Sequence[Kind], request: Request) -> dict[Group, list[Board]]:
+    """The boards by what they share, in the order in which they were asked for."""
+    made: dict[Group, list[Board]] = {}
+    for kind in kinds:
+        made.setdefault(group(kind, request), []).append(kind.board)
+    return made
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Models by the names that `choose.wanted` uses, and what the report tells of them.
+
+    Attributes:
+        models: "int8", its variant with seven-bit weights for boards whose CPUs may saturate, and other forms; those
+            that could be made.
+        reports: the same names -> plain data.
+        why_not: why a model that was wanted is not there.
+        searched: what a search for each of these models found (`search.Found.report`).
+    """
+
+    models: Mapping[str, ir.Model] = field(default_factory=dict)
+    reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     why_not: str = ""
-    narrow: ir.Model | None = None
     searched: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def models(self) -> dict[str, ir.Model]:
-        """What can be emitted, by the names that `choose.wanted` uses."""
-        made = {"int8": self.model, portable.NARROW: self.narrow}
-        return {name: model for name, model in made.items() if model is not None}
+    def shown(self, shipped: Collection[str]) -> dict[str, Any]:
+        """What report.json says of the precisions that ship: a recipe replays what was decided, not what was tried."""
+        made: dict[str, Any] = {}
+        if "int8" in shipped and "int8" in self.reports:
+            made = dict(self.reports["int8"])
+            if portable.NARROW in self.reports:
+                made[portable.NARROW] = dict(self.reports[portable.NARROW])
+        for form in FORMS:
+            if form in shipped and form in self.reports:
+                made[form] = dict(self.reports[form])
+        return {**made, "search": dict(self.searched)} if self.searched else made
 
 
 def run(
     model: ir.Model,
     inputs: Inputs,
     request: Request,
+    boards: Sequence[Board],
+    wanted: Collection[str],
     progress: Progress,
-    *,
     recipe: Recipe | None = None,
     executor: str = "local",
 ) -> Quantized:
-    """Quantize a copy of `model`.
+    """Bring a copy of `model` into every precision that is wanted of it.
 
     Args:
         model: after the passes.
-        inputs: with calibration data.
+        inputs: with calibration data where int8 is wanted.
         request: what was asked.
+        boards: that the models are for.
+        wanted: names of precisions (`choose.wanted`).
         progress: told of each long step.
         recipe: where it holds what a search found, that is made again instead of searched for.
         executor: where a search's trials run (`edgec.executors.workers`).
 
     Raises:
-        UnsupportedError: int8 was asked for by name and nothing can be int8.
+        UnsupportedError: a precision was asked for by name and the model can't take it.
         BudgetError: int8 was asked for by name and no assignment keeps the budget.
     """
-    assert inputs.calibration is not None, "gather() refuses int8 without data"
-    boards = [edgec_targets.board(name) for name in request.boards]
     narrow = any(portable.may_saturate(board.arch, board.isa) for board in boards)
-    try:
-        if request.effort == "search":
-            return _searched(model, inputs, request, boards, narrow, progress, recipe, executor)
-        return _quantized(model, inputs, request, boards, narrow, progress)
-    except UnsupportedError as e:
-        if request.precision == "int8":
-            raise
-        return Quantized(None, None, f"{e.what}: {e.why}")
+    made = Quantized()
+    if "int8" in wanted:
+        try:
+            if request.effort == "search":
+                made = _searched(model, inputs, request, boards, narrow, progress, recipe, executor)
+            else:
+                made = _quantized(model, inputs, request, boards, narrow, progress)
+        except UnsupportedError as e:
+            if request.precision == "int8":
+                raise
+            made = Quantized(why_not=f"{e.what}: {e.why}")
+    for form in FORMS:
+        if form not in wanted:
+            continue
+        wish = forms.Wish(
+            data=inputs.calibration, exclude=request.exclude, method=request.method, effort=request.effort,
+            arch=_arch(boards), narrow=narrow,
+        )  # fmt: skip
+        try:
+            found = forms.make(form, model, wish, progress)
+        except UnsupportedError:
+            if request.precision == form:
+                raise
+            continue
+        made = replace(made, models={**made.models, form: found.model}, reports={**made.reports, form: found.report})
+    return made
 
 
 def _quantized(
-    model: ir.Model, inputs: Inputs, request: Request, boards: list[Board], narrow: bool, progress: Progress
+    model: ir.Model, inputs: Inputs, request: Request, boards: Sequence[Board], narrow: bool, progress: Progress
 ) -> Quantized:
     """All layers by one recipe."""
 
@@ -96,16 +149,14 @@ def _quantized(
             progress=progress,
         )
 
-    made = make(quantize.Scheme())
-    report = made.report(model)
-    if not narrow:
-        return Quantized(made.model, report)
-    seven = make(portable.narrow(quantize.Scheme()))
-    return Quantized(made.model, {**report, portable.NARROW: seven.report(model)}, narrow=seven.model)
+    made = {"int8": make(quantize.Scheme())}
+    if narrow:
+        made[portable.NARROW] = make(portable.narrow(quantize.Scheme()))
+    return Quantized({n: q.model for n, q in made.items()}, {n: q.report(model) for n, q in made.items()})
 
 
 def _searched(
-    model: ir.Model, inputs: Inputs, request: Request, boards: list[Board], narrow: bool, progress: Progress,
+    model: ir.Model, inputs: Inputs, request: Request, boards: Sequence[Board], narrow: bool, progress: Progress,
     recipe: Recipe | None, executor: str,
 ) -> Quantized:  # fmt: skip
     """The fastest mixture within the budget; each width of weights has its own search, the budget holds for both."""
@@ -113,7 +164,6 @@ def _searched(
     schemes = {"int8": quantize.Scheme()}
     if narrow:
         schemes[portable.NARROW] = portable.narrow(quantize.Scheme())
-    known = dict(recipe.measured.get("search", {})) if recipe is not None else {}
     measurable = all(board.name == "host" for board in boards)
     models: dict[str, quantize.Quantized] = {}
     reports: dict[str, Any] = {}
@@ -125,11 +175,9 @@ def _searched(
                 "progress": progress,
             }  # fmt: skip
             if recipe is not None:
-                reports[name] = known[name]
-                if known[name]["floats"] is not None:
-                    models[name] = search.replay(
-                        model, inputs.calibration, known[name], store=search.Store(None), **common
-                    )
+                reports[name] = known = replay.searched(recipe, name)
+                if known["floats"] is not None:
+                    models[name] = search.replay(model, inputs.calibration, known, store=search.Store(None), **common)
                 continue
             store = search.Store(search.default_path(), tell=_tell)
             try:
@@ -151,12 +199,10 @@ def _searched(
                 if name == "int8":
                     break  # nothing to fall back from
     if "int8" not in models:
-        return Quantized(None, {"search": reports}, why_not, searched=reports)
-    report = {**models["int8"].report(model), "search": reports}
-    if portable.NARROW in models:
-        report[portable.NARROW] = models[portable.NARROW].report(model)
-    seven = models.get(portable.NARROW)
-    return Quantized(models["int8"].model, report, narrow=seven.model if seven else None, searched=reports)
+        return Quantized(why_not=why_not, searched=reports)
+    return Quantized(
+        {n: q.model for n, q in models.items()}, {n: q.report(model) for n, q in models.items()}, searched=reports
+    )
 
 
 def _sentence(found: search.Found) -> str:
@@ -194,7 +240,7 @@ def missed(report: Mapping[str, Any], why_not: str) -> BudgetError:
     )
 
 
-def _arch(boards: list[Board]) -> str:
+def _arch(boards: Sequence[Board]) -> str:
     """The architecture whose kernels decide; empty where one model serves several."""
     archs = {board.arch for board in boards}
     return archs.pop() if len(archs) == 1 else ""

@@ -60,6 +60,8 @@ class Built:
     memory: int | None = None
     native_code: bool = False
     numbers: str = "float32"
+    package: str = ""
+    """The Python distribution that brings the engine; empty where it has the engine's name."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +100,5 @@ class Target:
     passes: tuple[str, ...] | None = None
     """Names of passes (edgec.passes.NAMES); None is the default list."""
     legalize: Callable[[ir.Model, Board], ir.Model] | None = None
+    rank: Callable[[Board, str], Sequence[str]] | None = None
+    """Engines' names for a board and a precision, the one that is expected to be fastest first; None: `emitters`."""

@@ -78,7 +78,7 @@ def candidates(board: str, monkeypatch, *, exact: bool = True, models=None) -> l
     machine = type("M", (), {"exact_int8": exact})
     monkeypatch.setattr(emit, "this_machine", lambda: machine)
     models = models or {"float32": b"float", "int8": b"eight", portable.NARROW: b"seven"}
-    return emit.emit(models, Kind(found, target), list(models))
+    return emit.emit(models, Kind(found, target), list(models)).candidates
 
 
 def chosen(several: list[Candidate], board: str, value=0.9, narrow=0.9, **asked) -> dict[str, Candidate]:
