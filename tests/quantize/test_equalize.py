@@ -182,7 +182,7 @@ def test_a_bound_is_not_crossed_and_channels_that_reach_it_stay(build: Build, fe
     weight = next(linear(n) for n in made.model.graph if n.outputs[0].name == "c")
     assert weight is not None
     np.testing.assert_allclose(weight.by_output()[3], np.abs(constants["w"][3]).max(), rtol=1e-6)  # it reaches six
-    assert weight.by_output()[0] > 10 * np.abs(constants["w"][0]).max()
+    assert weight.by_output()[0] > 5 * np.abs(constants["w"][0]).max()
     assert not equalize(model).scaled  # without data nobody knows what reaches the bound
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgec.data import Dataset
 from edgec.progress import Progress, silent
 from edgec.quantize.corrections.equalize import By, Equalized, equalize
-from edgec.quantize.corrections.equalize.extremes import channel_extremes
+from edgec.quantize.corrections.equalize.extremes import SAMPLES, channel_extremes
 from edgec.quantize.corrections.equalize.ties import groups
 from edgec.quantize.corrections.judge import Judge, split
 
@@ -58,16 +58,17 @@ def equalize_where_better(
     nothing = Outcome(False, None, quantized, float("nan"), float("nan"))
     if not groups(model):
         return nothing
-    _, kept_back = split(data, 0, held_out)
+    used, kept_back = split(data, SAMPLES, held_out)
     if not kept_back:
         return nothing
+    seen = Dataset.of(used, data.inputs)  # the others are to show what unseen ones do at bounds that came nearer
     judge = Judge(model, kept_back)
     first = best = judge(quantized)
     result: Outcome | None = None
     with progress("equalizing channels", len(CANDIDATES)) as advance:
-        extremes = channel_extremes(model, data)
+        extremes = channel_extremes(model, seen)
         for by in CANDIDATES:
-            made = equalize(model, data, by=by, extremes=extremes)
+            made = equalize(model, seen, by=by, extremes=extremes)
             if made.changed:
                 candidate = requantize(made.model)
                 verdict = judge(candidate)

@@ -12,8 +12,9 @@ from edgec.quantize.corrections.equalize.ties import Group
 
 # No channel is scaled by more: float32 keeps its precision, a dead channel its zeros.
 LIMIT = 2.0**12
-# Beyond the largest value seen before a bound (ReLU6), so much room is left.
-ROOM = 1.25
+# Beyond the largest value seen before a bound (ReLU6), so much room is left: a channel that was scaled up meets its
+# bound earlier. With 1.25, new images of EfficientNet-Lite0 met it (ten samples seen: 26 dB on them, 17 on others).
+ROOM = 4.0
 _SWEEPS, _TOLERANCE = 40, 1e-3
 
 Extremes = Mapping[str, tuple[np.ndarray, np.ndarray]]
