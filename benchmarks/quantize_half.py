@@ -76,6 +76,7 @@ def cases(wanted: list[str]) -> Iterator[tuple[str, ir.Model, data.Dataset, list
         yield case, model, calibration, feeds
     for path in sorted(PIP.rglob("*.onnx")):
         name = "magika" if "magika" in path.as_posix() else path.stem
+        name = f"{name} (pip)" if name in zoo.CASES else name
         if wanted and name not in wanted:
             continue
         model = frontends.load(path).model
