@@ -18,21 +18,19 @@ NAMELESS = frozenset({"?", "None", "-1"})  # what exporters write for any size: 
 class Signature:
     """The inputs of a model, and the check of feeds against them.
 
-    `fast` is what the last good feeds looked like: (name, class, dtype, shape) of each input, and `views` the same
-    where they were memoryviews: (name, format, shape). Feeds that look the same need no other check; each is replaced
-    as a whole, so threads never see half of it.
+    `fast` is what the last good feeds looked like: (name, class, dtype, shape) of each input. Feeds that look the
+    same need no other check; it is replaced as a whole, so threads never see half of it.
 
     `numpy` says whether the engine's arrays are numpy's: None where it takes what it is given, numpy's or not.
     """
 
-    __slots__ = ("_inputs", "_names", "_numpy", "fast", "views")
+    __slots__ = ("_inputs", "_names", "_numpy", "fast")
 
     def __init__(self, inputs: Sequence[Mapping[str, Any]], *, numpy: bool | None) -> None:
         self._inputs = inputs
         self._names = [tensor["name"] for tensor in inputs]
         self._numpy = numpy
         self.fast: tuple[tuple[str, Any, Any, tuple[int, ...]], ...] | None = None
-        self.views: tuple[tuple[str, str, tuple[int, ...]], ...] | None = None
 
     def check(self, feeds: Any) -> dict[str, Any]:
         """The feeds as arrays (memoryviews for an engine without numpy), C-contiguous, in the manifest's order.
@@ -64,10 +62,8 @@ class Signature:
         convert = _array if numpy else _view
         checked = {tensor["name"]: convert(feeds[tensor["name"]], tensor, free) for tensor in self._inputs}
         if not numpy:
-            self.views = tuple((name, view.format, view.shape) for name, view in checked.items())
             self.fast = None
         elif not any(tensor["dtype"] == "string" for tensor in self._inputs):  # text is looked at
-            self.views = None
             self.fast = tuple((name, type(array), array.dtype, array.shape) for name, array in checked.items())
         return checked
 

@@ -55,6 +55,8 @@ class Executable:
         inputs, outputs: as the engine reports them.
         run: `run(output_names, feeds) -> list of arrays`, on feeds that were checked: every input by its name, an
             array of its dtype that is C-contiguous. An attribute, so that a call costs no more than the engine's own.
+
+    An executable may have two more methods, `ready` and `quick`: see `native.Executable`.
     """
 
     inputs: Sequence[Tensor]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import os
 from _weakref import ref
+from struct import calcsize
 
 from edgec_runtime.engines import base
 from edgec_runtime.engines.memory import Port
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Callable
 
+ALIKE = {"q": "l", "Q": "L"} if calcsize("l") == 8 else {"i": "l", "I": "L"}  # formats of the same values
 HOLD = 10.0  # seconds that a fork waits for a run to end
 _living: dict[int, Any] = {}  # id -> weak reference: what a fork's child has to see to
 
@@ -31,12 +33,14 @@ class Executable(base.Executable):
 
     Attributes:
         threaded: whether the engine runs threads of its own.
+        fixed: whether the outputs' shapes follow from the inputs'.
         ports_in, ports_out: the memory of its inputs and outputs.
         call, arguments: `call(*arguments)` runs it once; anything but 0 is passed to `fail`. Arguments are what ctypes'
             `from_param` and `byref` make: those it passes on as they are, the cheapest way that it has.
     """
 
     threaded = False
+    fixed = True
     call: Callable[..., Any]
     arguments: tuple[Any, ...]
 
@@ -47,6 +51,7 @@ class Executable(base.Executable):
         self._named: tuple[Any, list[Port]] = (None, [])
         self._lock = _thread.allocate_lock()
         self._stale = False
+        self._like: tuple[Any, ...] | None = None
         if not _living:
             _watch()
         _living[id(self)] = ref(self)
@@ -72,6 +77,7 @@ class Executable(base.Executable):
         self.ports_in, self.ports_out = ports_in, ports_out
         self._into = [(port.name, port.shape, port.view, port) for port in ports_in]
         self._named = (None, [])
+        self._like = None
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """The outputs of these names: numpy arrays where the feeds are, else memoryviews; new memory each time."""
@@ -108,6 +114,57 @@ class Executable(base.Executable):
         finally:
             lock.release()
 
+    def ready(self, names: Sequence[str]) -> bool:
+        """After a run on checked feeds: True where `quick` can answer runs like it, with outputs of these names."""
+        if self.fixed:
+            given = [
+                (port.name, port.format, ALIKE.get(port.format), port.shape, port.view, port) for port in self.ports_in
+            ]
+            gives = [(port.name, port.format, port.shape, port.view, port) for port in self._ports(names)]
+            self._like = (given, gives, len(given), self.call, self.arguments)
+        return self.fixed
+
+    def quick(self, feeds: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Check and run in one, for feeds that look like those before `ready`; None for any others.
+
+        One pass over the feeds and one over the outputs: a call costs little more than the engine's own.
+        """
+        lock = self._lock
+        lock.acquire()
+        try:
+            like = self._like
+            if like is None or self._stale:
+                return None
+            given, gives, count, call, arguments = like
+            if len(feeds) != count:
+                return None
+            plain = True
+            for name, form, alike, shape, view, port in given:
+                value: Any = feeds.get(name)
+                if value.__class__ is memoryview:
+                    if (
+                        (value.format != form and value.format != alike)
+                        or value.shape != shape
+                        or not value.c_contiguous
+                    ):
+                        return None
+                    view[:] = value.cast("B")
+                else:
+                    array = port.array()
+                    if value.__class__ is not array.__class__ or value.dtype != array.dtype or value.shape != shape:
+                        return None
+                    plain = False
+                    array[...] = value
+            status = call(*arguments)
+            if status:
+                self.fail(status)
+            answers = {}
+            for name, form, shape, view, port in gives:
+                answers[name] = memoryview(bytearray(view)).cast(form, shape) if plain else port.array().copy()
+            return answers
+        finally:
+            lock.release()
+
     def run_into(self, names: Sequence[str], feeds: Mapping[str, Any], arrays: Sequence[Any]) -> None:
         """The same into given arrays. Raises CallError where an output comes out in another shape."""
         with self._lock:
@@ -127,6 +184,7 @@ class Executable(base.Executable):
         """Free the engine's memory once no run is under way."""
         with self._lock:
             self.run = closed  # type: ignore[method-assign]
+            self._like = None
             self._end()
 
     def __del__(self) -> None:

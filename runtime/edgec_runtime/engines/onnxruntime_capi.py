@@ -205,6 +205,7 @@ class Executable(native.Executable):
             names_in, (c_void_p * len(ports_in))(*values_in), names_out, (c_void_p * len(ports_out))(*values_out)
         )  # fmt: skip
         self._unknown = [place for place, known in enumerate(fixed) if not known]
+        self.fixed = not self._unknown
         self._function = self._api.function(RUN)
         self.call = self._run_unknown if self._unknown else self._function
         self.arguments = (

@@ -22,7 +22,7 @@ WHEELS = {
 }
 """What each engine's Python package needs in the guest."""
 
-_LOAD, _FIRST, _CALL = 1, 2, 3  # guest/infer.py
+_LOAD, _FIRST, _CALL, _EMPTY = 1, 2, 3, 5  # guest/infer.py
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Inference:
         answers: {output name: array} of each feed, in order.
         load: instructions of importing the engine and loading the model.
         first: of the first call.
-        calls: of each later call, one a feed.
+        calls: of each later call, one a feed; what a mark takes is not in them.
     """
 
     answers: tuple[dict[str, NDArray[Any]], ...]
@@ -106,5 +106,6 @@ def infer(
             }
             for made in json.loads((folder / "answers.json").read_text())
         )
-    calls = tuple(region.counts for region in ran.regions if region.tag == _CALL)
+    mark = [region.counts for region in ran.regions if region.tag == _EMPTY][-1]
+    calls = tuple(region.counts - mark for region in ran.regions if region.tag == _CALL)
     return Inference(answers, ran.region(_LOAD), ran.region(_FIRST), calls)
