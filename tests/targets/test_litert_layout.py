@@ -23,7 +23,7 @@ from edgec_targets.emitters.litert.conversion import convert
 
 Parse = Callable[..., ir.Model]
 STEPS = ("conv", "relu", "add", "swap", "shift", "mul", "reshape", "softmax")
-WEIGHTS = {"w": (4, 4, 3, 3), "v": (4, 4, 1, 1)}
+WEIGHTS = {"w": (4, 4, 3, 3), "v": (4, 4, 1, 1), "m": (10, 144)}
 
 
 def filled(model: ir.Model) -> ir.Model:
@@ -95,6 +95,11 @@ CASES = {
     "softmax over channels is along the last axis already": (
         """g (float[1,4,8,8] x, float[4,4,1,1] v) => (float[1,4,1,1] y) {
            c = Conv(x, v) s = Softmax<axis = 1>(c) y = GlobalAveragePool(s) }""",
+        1,
+    ),
+    "an image flattened for a matrix is not moved, its matrix is": (
+        """g (float[1,4,8,8] x, float[4,4,3,3] w, float[10,144] m) => (float[1,10] y) {
+           c = Conv(x, w) r = Relu(c) f = Flatten(r) y = Gemm<transB = 1>(f, m) }""",
         1,
     ),
     "both readers of one value share its transposition": (

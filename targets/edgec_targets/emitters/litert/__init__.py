@@ -36,6 +36,16 @@ def write(model: ir.Model, *, half: bool = False, exact: bool = False) -> bytes:
     return written.data
 
 
+def harmonize(model: ir.Model) -> tuple[ir.Model, dict[str, int]]:
+    """A Q/DQ model whose integer additions LiteRT and ONNX Runtime compute alike, see `harmony`.
+
+    For the payloads of both engines to be made from. Raises MissingError (E1040) without ai-edge-litert.
+    """
+    from edgec_targets.emitters.litert import harmony
+
+    return harmony.harmonize(model)
+
+
 class LiteRT:
     """Implements `edgec_targets.types.Emitter`. Has no state."""
 

@@ -51,9 +51,13 @@ def parameters(node: ir.Node) -> Quantization | None:
     zero_input = node.inputs[2] if len(node.inputs) > 2 else None
     zero = array(zero_input) if zero_input is not None else np.zeros(scale.shape, np.uint8)
     data = node.inputs[0] if node.op_type == "DequantizeLinear" else node.outputs[0]
-    if zero is None or data is None or data.dtype not in (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT32):
+    if zero is None or data is None:
         return None
-    points = zero.astype(np.int64).reshape(-1) - (128 if data.dtype == ir.DataType.UINT8 else 0)
+    # The zero point has the data's type; without one, the data say it, or it is uint8.
+    kind = ir.DataType.from_numpy(zero.dtype) if zero_input is not None else data.dtype or ir.DataType.UINT8
+    if kind not in (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.INT32):
+        return None
+    points = zero.astype(np.int64).reshape(-1) - (128 if kind == ir.DataType.UINT8 else 0)
     axis = integer(node, "axis", 1) if scale.size > 1 else 0
     if axis < 0 and data.shape is not None:
         axis += len(data.shape)

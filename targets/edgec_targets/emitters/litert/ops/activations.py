@@ -9,6 +9,7 @@ from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.fusion import activation, bounds
 from edgec_targets.emitters.litert.registry import Tied, operator
+from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.values import axis, given, number, rank, text
 
 _SIMPLE: dict[str, tuple[str, str | None]] = {
@@ -46,13 +47,16 @@ def reciprocal(ctx: Context, node: ir.Node) -> None:
 
 @operator("Clip", layout=Tied())
 def clip(ctx: Context, node: ir.Node) -> None:
-    """RELU, RELU6, RELU_N1_TO_1, else MAXIMUM and MINIMUM; bounds may be computed."""
+    """RELU, RELU6, RELU_N1_TO_1, RELU_0_TO_1, else MAXIMUM and MINIMUM; bounds may be computed."""
     x, out = ctx.tied(node, 0), ctx.result(node, ctx.perm(node))
     named = activation(node)
     if named is not None and x.dtype == "float32":
         ctx.unary(named, x, out)
         return
     known = bounds(node)
+    if known == (0.0, 1.0) and x.dtype == "float32":
+        ctx.unary("RELU_0_TO_1", x, out)
+        return
     limits: list[tuple[str, Tensor]] = []
     for n, code in enumerate(("MAXIMUM", "MINIMUM")):
         if known is not None:
@@ -68,13 +72,13 @@ def clip(ctx: Context, node: ir.Node) -> None:
 
 @operator("HardSigmoid", layout=Tied())
 def hard_sigmoid(ctx: Context, node: ir.Node) -> None:
-    """clip(alpha · x + beta, 0, 1)."""
-    line = ctx.broadcast("MUL", ctx.tied(node, 0), ctx.scalar(number(node, "alpha", 0.2)))
-    _unit_clip(ctx, ctx.broadcast("ADD", line, ctx.scalar(number(node, "beta", 0.5))), ctx.result(node, ctx.perm(node)))
-
-
-def _unit_clip(ctx: Context, x: Tensor, out: Tensor) -> None:
-    ctx.broadcast("MINIMUM", ctx.unary("RELU", x), ctx.scalar(1.0), out)
+    """clip(alpha · x + beta, 0, 1), as relu6(6 alpha · x + 6 beta) / 6: a product less with the usual alpha of 1/6."""
+    x, slope = ctx.tied(node, 0), 6 * number(node, "alpha", 0.2)
+    if abs(slope - 1) > 1e-6:
+        x = ctx.broadcast("MUL", x, ctx.scalar(slope))
+    relu6 = int(schema().ActivationFunctionType.RELU6)
+    line = ctx.broadcast("ADD", x, ctx.scalar(6 * number(node, "beta", 0.5)), fusedActivationFunction=relu6)
+    ctx.broadcast("MUL", line, ctx.scalar(1 / 6), ctx.result(node, ctx.perm(node)))
 
 
 @operator("LeakyRelu", layout=Tied())

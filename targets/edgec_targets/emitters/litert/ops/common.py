@@ -21,7 +21,9 @@ def activation(node: ir.Node) -> int:
     return int(getattr(schema().ActivationFunctionType, fused(node)))
 
 
-def weight(ctx: Context, value: ir.Value | None, perm: tuple[int, ...]) -> Tensor | None:
+def weight(
+    ctx: Context, value: ir.Value | None, perm: tuple[int, ...], columns: np.ndarray | None = None
+) -> Tensor | None:
     """A constant weight with its axes permuted: float, integer, or integers that the engine widens to float at load.
 
     None where it is computed.
@@ -32,28 +34,39 @@ def weight(ctx: Context, value: ir.Value | None, perm: tuple[int, ...]) -> Tenso
         return None
     found = ctx.quantities.get(source)
     if source is value or found is None:
-        return constant(ctx, data, found, perm)
-    return dequantized(ctx, data, found, perm)
+        return constant(ctx, data, found, perm, columns)
+    return dequantized(ctx, data, found, perm, columns)
 
 
-def dequantized(ctx: Context, data: np.ndarray, found: Quantization, perm: tuple[int, ...]) -> Tensor:
+def dequantized(
+    ctx: Context, data: np.ndarray, found: Quantization, perm: tuple[int, ...], columns: np.ndarray | None = None
+) -> Tensor:
     """A quantized constant as float32: widened by the engine at load, so that the file stays small.
 
     Not int32, which DEQUANTIZE doesn't take, nor what is small anyway.
     """
     if data.dtype != np.int32 and data.size >= _WIDENED_FROM:
-        return ctx.widened(constant(ctx, data, found, perm))
-    return ctx.file.constant(real(data, found).transpose(perm))
+        return ctx.widened(constant(ctx, data, found, perm, columns))
+    return ctx.file.constant(_ordered(real(data, found).transpose(perm), columns))
 
 
-def constant(ctx: Context, data: np.ndarray, quantization: Quantization | None, perm: tuple[int, ...]) -> Tensor:
-    """A constant with its axes permuted, and the axis of its scales with them."""
+def _ordered(data: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
+    return data if columns is None else data[..., columns]
+
+
+def constant(
+    ctx: Context,
+    data: np.ndarray,
+    quantization: Quantization | None,
+    perm: tuple[int, ...],
+    columns: np.ndarray | None = None,
+) -> Tensor:
+    """A constant with its axes permuted, and the axis of its scales with them; then its last axis in another order."""
     if quantization is None:
-        return ctx.constant(data.transpose(perm))
+        return ctx.constant(_ordered(data.transpose(perm), columns))
     axis = perm.index(quantization.axis) if len(quantization.scale) > 1 else 0
-    return ctx.file.constant(
-        as_int8(data).transpose(perm), Quantization(quantization.scale, quantization.zero_point, axis)
-    )
+    found = Quantization(quantization.scale, quantization.zero_point, axis)
+    return ctx.file.constant(_ordered(as_int8(data).transpose(perm), columns), found)
 
 
 def reshaped(tensor: Tensor, ctx: Context, dims: tuple[int, ...], axis: int | None = None) -> Tensor:

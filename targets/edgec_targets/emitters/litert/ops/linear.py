@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert import dynamic
+from edgec_targets.emitters.litert import dynamic, flattening
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.ops.common import activation, bias, constant, weight
@@ -65,12 +65,21 @@ def _source(ctx: Context, node: ir.Node) -> ir.Value | None:
 def _weight(ctx: Context, node: ir.Node, perm: tuple[int, ...]) -> Tensor | None:
     """The matrix, out × in: int8 beside a float input where the kernel quantizes that by itself."""
     source = stored(node.inputs[1])
-    data = array(source)
+    data, columns = array(source), _columns(ctx, node)
     if ctx.dynamic and dynamic.eligible(node) and data is not None and source is not None:
         found = ctx.quantities.get(source)
         if found is not None and not any(found.zero_point):
-            return constant(ctx, data, found, perm)
-    return weight(ctx, node.inputs[1], perm)
+            return constant(ctx, data, found, perm, columns)
+    return weight(ctx, node.inputs[1], perm, columns)
+
+
+def _columns(ctx: Context, node: ir.Node) -> np.ndarray | None:
+    """The order of the matrix's columns where its input is an image, flattened as it lies."""
+    source = node.inputs[0].producer() if node.inputs[0] is not None else None
+    perm = ctx.layouts.inputs.get((source, 0)) if source is not None else None
+    if source is None or perm is None or flattening.layouts(source) is None:
+        return None
+    return flattening.columns(source.inputs[0], perm)
 
 
 def fully_connected(

@@ -5,18 +5,25 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgec_targets.emitters.litert import flattening
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.ops.common import requantized
-from edgec_targets.emitters.litert.registry import Moved, Refusal, Tied, operator
+from edgec_targets.emitters.litert.registry import PLAIN, Fixed, Layout, Moved, Refusal, Tied, identity, operator
 from edgec_targets.emitters.litert.values import array, axis, constant, integers, positive, rank, shape, text, used
 
 
-@operator("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def _flattened(node: ir.Node) -> Layout:
+    choices = flattening.layouts(node)
+    return PLAIN if choices is None else Fixed({0: choices}, {})
+
+
+@operator("Reshape", "Flatten", "Squeeze", "Unsqueeze", layout=_flattened)
 def reshape(ctx: Context, node: ir.Node) -> None:
-    """RESHAPE to the shape that was inferred."""
+    """RESHAPE to the shape that was inferred; of an image as it lies, where a matrix product follows (`flattening`)."""
     value = node.outputs[0]
-    ctx.put(value, tuple(range(rank(value))), ctx.reshape(ctx.input(node, 0), shape(value)))
+    x = ctx.input(node, 0, ctx.layouts.inputs.get((node, 0)))
+    ctx.put(value, identity(rank(value)), ctx.reshape(x, shape(value)))
 
 
 @operator("Identity", "Dropout", layout=Tied())
