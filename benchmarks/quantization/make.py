@@ -1,7 +1,8 @@
 """One quantization by one tool in this process: `python -m benchmarks.quantization.make PEER RECIPE FOLDER OUT`.
 
-Runs in the tool's own environment. The last line it prints is what it cost: CPU seconds of the whole process and its
-children, imports included; the peak of its resident memory.
+Runs in the tool's own environment, on a copy of the case: some tools write to the model that they are given. The
+last line it prints is what it cost: CPU seconds of the whole process and its children, imports included; the peak of its
+resident memory.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 from pathlib import Path
 
 from benchmarks.quantization.peers import recipe_of
@@ -28,7 +30,8 @@ def cpu_s() -> float:
 
 def main(peer: str, name: str, folder: str, out: str) -> None:
     recipe = recipe_of(peer, name)
-    recipe.make(Case(Path(folder)), Path(out), **recipe.arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe.make(Case(Path(folder)).copied(scratch), Path(out), **recipe.arguments)
     print("\n" + json.dumps({"cpu_s": round(cpu_s(), 2), "peak_mib": peak_mib()}))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ CONVOLUTIONAL = ("efficientnet_lite0", "ultraface", "resnet8_cifar10", "dscnn_kw
 TRANSFORMER = ("minilm_sts",)
 SYMMETRIC = ("efficientnet_lite0", "resnet8_cifar10")
 """The cases that are compared by TensorRT's rules."""
+FILES = ("model.onnx", "calib.npz", "eval.npz", "eval.py")
+"""What makes a case."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,27 @@ class Case:
         spec = importlib.util.spec_from_file_location(f"zoo_{self.name}", self.folder / "eval.py")
         assert spec and spec.loader
         loaded = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded)
+        before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is written beside the data
+        try:
+            spec.loader.exec_module(loaded)
+        finally:
+            sys.dont_write_bytecode = before
         return loaded
+
+    def copied(self, where: str | Path) -> Case:
+        """The same in a folder of its own, for tools that write to the model that they are given (ModelOpt does)."""
+        folder = Path(where) / self.name
+        folder.mkdir()
+        for name in FILES:
+            shutil.copyfile(self.folder / name, folder / name)
+        return Case(folder)
 
     def feeds(self) -> Iterator[dict[str, Any]]:
         """The calibration inputs, all of them, the same for every tool."""
         return iter(self.module().feeds("calib"))
 
     def digest(self) -> str:
-        files = ("model.onnx", "calib.npz", "eval.npz", "eval.py")
-        return hashlib.sha256(b"\0".join((self.folder / f).read_bytes() for f in files)).hexdigest()
+        return hashlib.sha256(b"\0".join((self.folder / f).read_bytes() for f in FILES)).hexdigest()
 
 
 @dataclass(frozen=True)

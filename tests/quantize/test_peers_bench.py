@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.quantization import bars, engines, environments, figures, files, results, table
+from benchmarks.quantization import bars, engines, environments, figures, files, make, results, table
 from benchmarks.quantization.environments import Environment, UnavailableError
 from benchmarks.quantization.peers import PEERS, recipes
 from benchmarks.quantization.recipe import Case, Recipe
@@ -123,6 +123,24 @@ def test_a_key_holds_all_that_a_file_depends_on(monkeypatch: pytest.MonkeyPatch)
     ours = key(peer="edgec")
     monkeypatch.setattr(files, "sources", lambda: "changed")
     assert key(peer="edgec") != ours and key() == key()
+
+
+def test_a_tool_that_writes_to_its_model_reaches_a_copy_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoils(case: Case, out: Path) -> None:
+        Path(case.model).write_text("spoilt")
+        out.write_text(str([feed["x"] for feed in case.feeds()]))
+
+    folder = tmp_path / "case"
+    folder.mkdir()
+    (folder / "eval.py").write_text("def feeds(split): yield {'x': split}")
+    for name in ("model.onnx", "calib.npz", "eval.npz"):
+        (folder / name).write_text(name)
+    before = Case(folder).digest()
+    monkeypatch.setattr(make, "recipe_of", lambda peer, name: Recipe(name, spoils))
+    make.main("p", "r", str(folder), str(tmp_path / "out"))
+    assert Case(folder).digest() == before and (tmp_path / "out").read_text() == "['calib']"
+    list(Case(folder).feeds())
+    assert sorted(f.name for f in folder.iterdir()) == ["calib.npz", "eval.npz", "eval.py", "model.onnx"]
 
 
 def test_our_sources_digest_follows_the_quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
