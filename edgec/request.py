@@ -14,6 +14,7 @@ Precision = Literal["auto", "float32", "int8", Form]
 Effort = Literal["plain", "default", "search"]
 Golden = Literal["data", "synthetic", "none"]
 Method = Literal["minmax", "average", "histogram", "entropy", "mse", "l4", "output"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 FORMS: tuple[Form, ...] = get_args(Form)
 PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "int8", *FORMS)
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -52,7 +53,7 @@ class Request:
             raise UsageError("a board is named twice", fix="Name each board once.")
         for value, allowed, flag in (
             (self.precision, PRECISIONS, "--precision"),
-            (self.effort, ("plain", "default", "search"), "--effort"),
+            (self.effort, EFFORTS, "--effort"),
             (self.method, METHODS, "--method"),
             (self.golden, (None, "data", "synthetic", "none"), "--golden"),
         ):
@@ -60,6 +61,13 @@ class Request:
                 raise UsageError(
                     f"{flag} {value} is not known", fix=f"One of: {', '.join(str(a) for a in allowed if a)}."
                 )
+        if self.effort == "search" and self.precision in FORMS:
+            raise UsageError(
+                f"--effort search does not look for {self.precision}",
+                "It mixes int8 and float layer by layer.",
+                "Use it with --precision int8 or auto, or leave it out.",
+                code="E212",
+            )
         if self.confidence is not None and not 0.5 <= self.confidence < 1:
             raise UsageError(
                 f"--confidence {self.confidence:g} is no confidence",

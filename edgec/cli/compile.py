@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from edgec.cli.common import Output, options, shape_option, size
-from edgec.request import METHODS
+from edgec.cli.quantizing import how, refuse, refuse_for_form, refuse_search_alone
+from edgec.request import FORMS, PRECISIONS
 
 
 @click.command("compile")
@@ -36,17 +37,11 @@ from edgec.request import METHODS
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "int8"]),
+    type=click.Choice(PRECISIONS),
     default="auto",
     show_default=True,
-    help="auto: int8 where it keeps the budget and is not slower.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(["plain", "default", "search"]),
-    default="default",
-    show_default=True,
-    help="plain: min-max ranges alone; search: the fastest mixture of int8 and float within the budget.",
+    metavar="NAME",
+    help=f"auto: integers where they keep the budget and are not slower. One of {', '.join(PRECISIONS)}.",
 )
 @click.option(
     "--confidence",
@@ -54,23 +49,7 @@ from edgec.request import METHODS
     metavar="C",
     help="The budget must hold with this probability, such as 0.95 (needs --eval).",
 )
-@click.option(
-    "--executor",
-    default="local",
-    show_default=True,
-    metavar="WHERE",
-    help="Where a search's trials run: local, local:N (processes) or dask://HOST:PORT.",
-)
-@click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="minmax",
-    show_default=True,
-    help="How ranges are taken.",
-)
-@click.option(
-    "--exclude", multiple=True, metavar="NODE", help="A node's name, or an operator, that stays in float (repeatable)."
-)
+@how
 @shape_option
 @click.option(
     "--golden",
@@ -104,7 +83,7 @@ def command(
     from edgec.bundle import keys
     from edgec.compiler import app_name, compile
 
-    refuse_ignored(click.get_current_context(), without_int8=asked["precision"] == "float32" or not calib)
+    refuse_ignored(click.get_current_context(), asked["precision"], has_data=bool(calib))
     path = Path(output or f"{asked['name'] or app_name(model)}.edge")
     boards = [name for item in target for name in item.split(",") if name]
     made = compile(
@@ -126,7 +105,7 @@ def command(
     out.table("", ["board", "engine", "precision", "size", "accuracy"], rows)
     for decision in made.decisions:
         out.line(f"{decision.board}: {decision.precision}, since {decision.why}")
-    if not calib:
+    if not calib and asked["precision"] == "auto":
         out.line("no calibration data, so no int8: add --calib DATA for a smaller and faster model")
     total = made.size
     out.line(f"wrote {path} ({size(total)}), identity {made.identity[:16]}")
@@ -142,26 +121,15 @@ def command(
     out.next(f"edgec run {path} --input INPUT.npz")
 
 
-def refuse_ignored(ctx: click.Context, *, without_int8: bool) -> None:
+def refuse_ignored(ctx: click.Context, precision: str, *, has_data: bool) -> None:
     """Raise UsageError for a flag that was given and would do nothing."""
-    from click.core import ParameterSource
-
-    from edgec.errors import UsageError
-
-    if ctx.params["effort"] != "search" and ctx.get_parameter_source("executor") is ParameterSource.COMMANDLINE:
-        raise UsageError(
-            "--executor would be ignored",
-            "It says where a search's trials run, and nothing is searched.",
-            "Add --effort search, or leave the flag out.",
-            code="E212",
+    refuse_search_alone(ctx, "executor")
+    if precision in FORMS:
+        refuse_for_form(ctx, precision, has_data=has_data)
+    elif precision == "float32" or not has_data:
+        refuse(
+            ctx,
+            ("max_drop", "method", "exclude", "effort", "confidence", "executor"),
+            "It is about int8, and this compile makes float32.",
+            "Add --calib DATA, or leave the flag out.",
         )
-    if not without_int8:
-        return
-    for name in ("max_drop", "method", "exclude", "effort", "confidence", "executor"):
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"--{name.replace('_', '-')} would be ignored",
-                "It is about int8, and this compile makes float32.",
-                "Add --calib DATA, or leave the flag out.",
-                code="E212",
-            )

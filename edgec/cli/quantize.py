@@ -1,4 +1,4 @@
-"""`edgec quantize`: a float model and calibration data in, a plain int8 QDQ ONNX file out."""
+"""`edgec quantize`: a float model in, a plain ONNX file out: int8 with Q/DQ from data, or in another precision."""
 
 from __future__ import annotations
 
@@ -8,38 +8,32 @@ from typing import Any
 import click
 
 from edgec.cli.common import Output, options, shape_option, size
-from edgec.request import METHODS
+from edgec.cli.quantizing import how, refuse, refuse_for_form, refuse_search_alone
+from edgec.request import FORMS
 
 
 @click.command("quantize")
 @click.argument("model")
-@click.option("--calib", required=True, metavar="DATA", help="Real inputs: .npz, a folder of .npz, file.py:function.")
-@click.option("-o", "output", required=True, metavar="FILE", help="Write the int8 model here.")
-@click.option("--exclude", multiple=True, metavar="NAME", help="A node or operator type that stays float (repeatable).")
+@click.option("--calib", metavar="DATA", help="Real inputs: .npz, a folder of .npz, file.py:function.")
+@click.option("-o", "output", required=True, metavar="FILE", help="Write the model here.")
 @click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    default="minmax",
+    "--precision",
+    type=click.Choice(["int8", *FORMS]),
+    default="int8",
     show_default=True,
-    help="How ranges are taken.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(["plain", "default", "search"]),
-    default="default",
-    show_default=True,
-    help="plain: ranges alone; default: corrections as well; search: the fastest mixture within --max-drop.",
+    metavar="NAME",
+    help=f"One of int8, {', '.join(FORMS)}; int8 and int16x8 need --calib.",
 )
 @click.option(
     "--max-drop", metavar="DROP", help="With search, what may be lost of the likeness to float: 0.5%, 0.5pt or 0.005."
 )
 @click.option(
-    "--executor",
-    default="local",
-    show_default=True,
-    metavar="WHERE",
-    help="Where a search's trials run: local, local:N (processes) or dask://HOST:PORT.",
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Size of the file, with int8-weights and int4-weights: each weight gets its own number of bits.",
 )
+@how
 @click.option(
     "--placement",
     type=click.Choice(["onnxruntime", "tensorrt"]),
@@ -65,8 +59,10 @@ from edgec.request import METHODS
 def command(
     out: Output,
     model: str,
-    calib: str,
+    calib: str | None,
     output: str,
+    precision: Any,
+    max_bytes: int | None,
     exclude: tuple[str, ...],
     method: Any,
     effort: Any,
@@ -77,19 +73,35 @@ def command(
     weight_bits: str,
     shape: Any,
 ) -> None:
-    """Write MODEL as int8 ONNX with QuantizeLinear and DequantizeLinear, for use anywhere."""
+    """Write MODEL in another precision as plain ONNX, for use anywhere: int8 with QuantizeLinear, unless told."""
     from dataclasses import replace
-    from pathlib import Path
 
     from edgec import data, frontends, passes, quantize
-    from edgec.bundle.atomic import replacing
+    from edgec.errors import UsageError
+    from edgec.quantize import forms
     from edgec.quantize.placement import rules
 
-    refuse_ignored(click.get_current_context())
+    ctx = click.get_current_context()
+    refuse_ignored(ctx)
+    if precision == "int8" and calib is None:
+        raise UsageError(
+            "int8 needs calibration data",
+            "Ranges of the activations are taken from real inputs.",
+            f"Add --calib DATA (a few dozen inputs), or take one of {', '.join(sorted(set(FORMS) - forms.NEED_DATA))}.",
+            code="E213",
+        )
     imported = frontends.load(model, shapes=shape)
     inputs = [v for v in imported.model.graph.inputs if v.name not in imported.model.graph.initializers]
-    dataset = data.load_calibration(calib, inputs)
+    dataset = data.load_calibration(calib, inputs) if calib is not None else None
     passes.run(imported.model)
+    if precision in FORMS:
+        wish = forms.Wish(dataset, exclude, method, effort, arch, narrow=weight_bits == "7", max_bytes=max_bytes)
+        formed = forms.make(precision, imported.model, wish, out.progress)
+        written = write(out, output, formed.model, imported.size)
+        out.result({"file": output, "bytes": written, "source_bytes": imported.size, **formed.report})
+        out.next(f"edgec inspect {output}")
+        return
+    assert dataset is not None
     common: dict[str, Any] = {
         "method": method, "exclude": exclude, "placement": placement, "arch": arch, "progress": out.progress,
         "scheme": replace(rules(placement).scheme, weight_bits=int(weight_bits)),
@@ -101,11 +113,31 @@ def command(
         made, report = found.quantized, {"search": {"int8": found.report}}
     else:
         made = quantize.quantize_with_data(imported.model, dataset, effort=effort, **common)
-    content = frontends.save_bytes(made.model)
+    written = write(out, output, made.model, imported.size)
+    tell(out, made, placement, arch)
+    out.result(
+        {"file": output, "bytes": written, "source_bytes": imported.size, **made.report(imported.model), **report}
+    )
+    out.next(f"edgec inspect {output}")
+
+
+def write(out: Output, output: str, model: Any, was: int) -> int:
+    """Write the model's file, whole or not at all, and say its size in bytes."""
+    from pathlib import Path
+
+    from edgec import frontends
+    from edgec.bundle.atomic import replacing
+
+    content = frontends.save_bytes(model)
     with replacing(Path(output)) as (file, _):
         file.write(content)
+    out.line(f"{output}: {size(len(content))}, was {size(was)}")
+    return len(content)
+
+
+def tell(out: Output, made: Any, placement: str, arch: str) -> None:
+    """What became of the layers, and which corrections were kept."""
     integer = sum(1 for scheme in made.assignment.values() if scheme is not None)
-    out.line(f"{output}: {size(len(content))}, was {size(imported.size)}")
     out.line(
         f"  {integer} of {len(made.assignment)} quantizable nodes may run in int8, over {made.ranges.samples} samples"
     )
@@ -118,10 +150,6 @@ def command(
     for stage in () if correction is None else correction.stages:
         verdict = "kept" if stage.kept else "dropped, it did not help"
         out.line(f"  {stage.name}: {stage.before:.1f} → {stage.after:.1f} dB on held-out samples, {verdict}")
-    out.result(
-        {"file": output, "bytes": len(content), "source_bytes": imported.size, **made.report(imported.model), **report}
-    )
-    out.next(f"edgec inspect {output}")
 
 
 def searched(model: Any, dataset: Any, max_drop: str | None, executor: str, out: Output, common: dict[str, Any]) -> Any:
@@ -160,15 +188,15 @@ def searched(model: Any, dataset: Any, max_drop: str | None, executor: str, out:
 
 def refuse_ignored(ctx: click.Context) -> None:
     """Raise UsageError for a flag that was given and would do nothing."""
-    from click.core import ParameterSource
-
-    from edgec.errors import UsageError
-
-    for name in ("max_drop", "executor"):
-        if ctx.params["effort"] != "search" and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"--{name.replace('_', '-')} would be ignored",
-                "It is about --effort search.",
-                "Add --effort search, or leave the flag out.",
-                code="E212",
-            )
+    refuse_search_alone(ctx, "max_drop", "executor")
+    precision = ctx.params["precision"]
+    if precision not in ("int8-weights", "int4-weights"):
+        refuse(
+            ctx, ["max_bytes"], "It is about weights alone.", "Add --precision int8-weights or int4-weights."
+        )
+    if precision == "int8":
+        return
+    refuse_for_form(ctx, precision, has_data=ctx.params["calib"] is not None)
+    refuse(ctx, ["placement"], "It is about int8.", "Leave it out.")
+    if precision != "int8-dynamic":
+        refuse(ctx, ["weight_bits", "arch"], "It is about int8 arithmetic.", "Leave it out.")

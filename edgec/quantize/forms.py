@@ -12,7 +12,7 @@ from typing import Any, Literal
 import onnx_ir as ir
 
 from edgec.data import Dataset
-from edgec.errors import UsageError
+from edgec.errors import UnsupportedError, UsageError
 from edgec.progress import Progress, silent
 from edgec.quantize import layers, portable
 from edgec.quantize.scheme import INT16X8, Scheme
@@ -30,6 +30,8 @@ class Wish:
         effort: "plain" leaves out what is fitted to data. A search is static int8's alone: here it is "default".
         arch: whose kernels decide what is worth it; "" where several count.
         narrow: whether a CPU that counts may saturate products of eight-bit weights.
+        max_bytes: size of the file, of weight-only forms.
+        insist: make it all the same where no layer gains time: the file is smaller.
     """
 
     data: Dataset | None = None
@@ -38,6 +40,8 @@ class Wish:
     effort: Effort = "default"
     arch: str = ""
     narrow: bool = False
+    max_bytes: int | None = None
+    insist: bool = True
 
     @property
     def fitted_to(self) -> Dataset | None:
@@ -88,12 +92,21 @@ def mostly_products(model: ir.Model) -> bool:
 
 
 def _dynamic(model: ir.Model, wish: Wish, progress: Progress) -> Made:
-    from edgec.quantize.dynamic import quantize_dynamic
+    from edgec.quantize.dynamic import DynamicQuantized, quantize_dynamic
 
     bits = portable.narrow(Scheme()).weight_bits if wish.narrow else Scheme().weight_bits
-    made = quantize_dynamic(
-        model, exclude=wish.exclude, weight_bits=bits, arch=wish.arch, data=wish.fitted_to, progress=progress
-    )
+
+    def dynamic(arch: str) -> DynamicQuantized:
+        return quantize_dynamic(
+            model, exclude=wish.exclude, weight_bits=bits, arch=arch, data=wish.fitted_to, progress=progress
+        )
+
+    try:
+        made = dynamic(wish.arch)
+    except UnsupportedError:
+        if not wish.insist or not wish.arch:
+            raise
+        made = dynamic("")
     return Made(made.model, {**made.report(), "weight_bits": bits})
 
 
@@ -101,7 +114,9 @@ def _weights(bits: Literal[8, 4]) -> Callable[[ir.Model, Wish, Progress], Made]:
     def made(model: ir.Model, wish: Wish, progress: Progress) -> Made:
         from edgec.quantize.weights import quantize_weights
 
-        result = quantize_weights(model, bits=bits, data=wish.fitted_to, exclude=wish.exclude, progress=progress)
+        result = quantize_weights(
+            model, bits=bits, data=wish.fitted_to, exclude=wish.exclude, max_bytes=wish.max_bytes, progress=progress
+        )
         return Made(result.model, {"method": "weights", **result.report()})
 
     return made

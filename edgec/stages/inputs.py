@@ -15,6 +15,7 @@ from edgec.bundle import golden
 from edgec.errors import BadInputError, UsageError
 from edgec.frontends import Imported
 from edgec.measure.accuracy import Run
+from edgec.quantize.forms import NEED_DATA
 from edgec.request import Request
 
 Feed = Mapping[str, NDArray[Any]]
@@ -57,11 +58,11 @@ def gather(
 
     Raises UsageError where int8 or golden inputs are asked for without data, BadInputError for data that can't be used.
     """
-    if calib is None and request.precision == "int8":
+    if calib is None and (request.precision == "int8" or request.precision in NEED_DATA):
         raise UsageError(
-            "int8 needs calibration data",
+            f"{request.precision} needs calibration data",
             "Ranges of the activations are taken from real inputs.",
-            "Add --calib DATA (a few dozen inputs are enough), or leave out --precision int8.",
+            "Add --calib DATA (a few dozen inputs are enough), or leave out --precision.",
             code="E213",
         )
     if calib is None and request.golden == "data":

@@ -119,7 +119,7 @@ def run(
             continue
         wish = forms.Wish(
             data=inputs.calibration, exclude=request.exclude, method=request.method, effort=request.effort,
-            arch=_arch(boards), narrow=narrow,
+            arch=_arch(boards), narrow=narrow, insist=request.precision == form,
         )  # fmt: skip
         try:
             found = forms.make(form, model, wish, progress)
