@@ -1,8 +1,7 @@
 """One quantization by one tool in this process: `python -m benchmarks.quantization.make PEER RECIPE FOLDER OUT`.
 
 Runs in the tool's own environment, on a copy of the case: some tools write to the model that they are given. The
-last line it prints is what it cost: CPU seconds of the whole process and its children, imports included; the peak of its
-resident memory.
+last line it prints is what it cost: CPU seconds of the process and its children, imports included; its peak memory.
 """
 
 from __future__ import annotations
