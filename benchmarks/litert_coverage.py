@@ -4,7 +4,7 @@
 
 Models: the zoo in float32, float16 (weights) and int8 (edgec's quantizer, every layer in integers, effort "plain", then
 `harmonize`), and the ONNX models that pip packages bring (`make models`), with the shapes below. Each is run beside
-ONNX Runtime on real inputs (the zoo's evaluation data; for others rendered strokes, tones, this file's text), one thread.
+ONNX Runtime on real inputs (the zoo's evaluation data; for others rendered strokes, tones, this file's text).
 `dB` is the SQNR of the worst output over all inputs against ONNX Runtime on the same model; for float16 against the
 float32 model. `equal` is the share of inputs whose every output is equal bit for bit. The table goes to docs/litert.md.
 """

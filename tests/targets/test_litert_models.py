@@ -50,7 +50,11 @@ def compared(model: ir.Model, seed: int = 0) -> tuple[Written, float]:
     return written, float(worst)
 
 
-@pytest.mark.parametrize("case", ZOO)
+SLOW = ("minilm_sts",)
+CASES = [pytest.param(c, marks=[pytest.mark.slow] if c in SLOW else []) for c in ZOO]
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_zoo_models_convert_wholly(zoo: Callable[[str], Path], case: str) -> None:
     from edgec import frontends, passes
 

@@ -83,6 +83,7 @@ class LiteRT:
             portable=True,
             memory=estimate(model).total,
             numbers="half" if precision == _HALF else numbers(model),
+            package="ai-edge-litert",
         )
 
     def problems(self, model: ir.Model, board: Board) -> list[Problem]:

@@ -180,7 +180,7 @@ class Context:
             self._widened[tensor.index] = made
         return self._widened[tensor.index]
 
-    def numbers(self, values: Sequence[int] | np.ndarray) -> Tensor:
+    def numbers(self, values: Sequence[int] | np.ndarray | range) -> Tensor:
         """An int32 constant: axes, shapes, paddings."""
         return self.file.constant(np.asarray(values, np.int32))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,7 +88,7 @@ class File:
     def constant(self, array: np.ndarray, quantization: Quantization | None = None) -> Tensor:
         """A constant; the same one for the same content."""
         array = np.asarray(array, order="C")
-        key = (array.dtype.name, array.shape, quantization, array.tobytes())
+        key = (array.dtype.name, array.shape, quantization, _digest(array))
         if key not in self._constants:
             made = Tensor(len(self.tensors), array.shape, array.dtype.name, quantization, array)
             self._constants[key] = self._add(made, "")
@@ -221,13 +222,18 @@ def _quantization(s: Any, given: Quantization | None) -> Any:
 def _buffer(s: Any, model: Any, known: dict[bytes, int], data: np.ndarray | None) -> int:
     if data is None:
         return 0
-    content = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
-    if content not in known:
+    content = np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
+    key = _digest(content)
+    if key not in known:
         made = _aligned(s)()
-        made.data = np.frombuffer(content, np.uint8)
-        known[content] = len(model.buffers)
+        made.data = content
+        known[key] = len(model.buffers)
         model.buffers.append(made)
-    return known[content]
+    return known[key]
+
+
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
 
 
 @functools.cache
