@@ -354,6 +354,22 @@ def test_a_models_file_is_mapped_not_copied(tmp_path):
     executable.close()
 
 
+def test_an_interpreter_without_the_c_half_of_ctypes_uses_ctypes(tmp_path):
+    program = f"""
+import ctypes, sys, types
+sys.modules["_ctypes"] = types.ModuleType("_ctypes")
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from edgec_runtime.engines import foreign
+assert foreign.c_void_p is ctypes.c_void_p
+import numpy as np
+from pathlib import Path
+import test_engine_litert as t
+print(t.load(Path({str(tmp_path)!r}), threads=2).run(["y"], {{"x": t.X}})[0].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"{RELU}\n", done.stderr
+
+
 # Which library
 
 

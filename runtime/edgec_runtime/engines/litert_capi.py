@@ -9,11 +9,10 @@ Options of a payload: `threads`. `spinning` and `arena` are taken and mean nothi
 
 from __future__ import annotations
 
-import ctypes
 import os
-from ctypes import byref, c_char_p, c_int, c_int32, c_size_t, c_uint32, c_void_p
 
-from edgec_runtime.engines import base, native
+from edgec_runtime.engines import base, foreign, native
+from edgec_runtime.engines.foreign import byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
 from edgec_runtime.engines.library import Library, find
 from edgec_runtime.engines.memory import Port, refuse, takes
 from edgec_runtime.engines.native import CallError
@@ -45,25 +44,10 @@ STATUS = {
 }  # fmt: skip
 
 
-class _Any(ctypes.Structure):
-    _fields_ = (("type", c_int), ("value", ctypes.c_int64))
-
-
-class _Option(ctypes.Structure):
-    _fields_ = (("tag", c_int), ("value", _Any))
-
-
-class _Layout(ctypes.Structure):
-    _fields_ = (
-        ("rank", c_uint32, 7),
-        ("has_strides", c_uint32, 1),
-        ("dimensions", c_int32 * 8),
-        ("strides", c_uint32 * 8),
-    )
-
-
-class _Type(ctypes.Structure):
-    _fields_ = (("element", c_int), ("layout", _Layout))
+# LiteRtLayout, as 32-bit numbers: the rank (bits 0 to 6; bit 7: has strides), eight sizes, eight strides. A
+# LiteRtRankedTensorType is the number of the element's type and a layout. Plain numbers, since ctypes' structures take
+# longer to make than a model takes to load.
+LAYOUT, MAX_RANK, RANK_BITS = 17, 8, 0x7F
 
 
 def library() -> Library | None:
@@ -79,35 +63,43 @@ class Api:
 
     def __init__(self, path: str) -> None:
         try:
-            self._library = ctypes.CDLL(path)
+            self._library = foreign.Library(path)
+            self._functions = {OLDEST: self._library.function(OLDEST)}
         except OSError as error:
             raise CallError(str(error)) from None
-        if not hasattr(self._library, OLDEST):
-            raise CallError(f"{path} is no LiteRT from 2.1.6 on: it lacks {OLDEST}")
-        options = (_Option * 2)(_Option(ACCELERATORS, _Any(INT, CPU)), _Option(SEVERITY, _Any(INT, SILENT)))
+        except AttributeError:
+            raise CallError(f"{path} is no LiteRT from 2.1.6 on: it lacks {OLDEST}") from None
+        # LiteRtEnvOption twice: tag, type of the value, value; each in 8 bytes, little-endian.
+        options = (c_int64 * 6)(ACCELERATORS, INT, CPU, SEVERITY, INT, SILENT)
         self.environment = c_void_p()
         self.call("LiteRtCreateEnvironment", 2, options, byref(self.environment))
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call a function that returns a status. Raises CallError where it fails, or there is no such function."""
-        try:
-            status = self._library[name](*arguments)
-        except AttributeError:
-            raise CallError(f"the library has no {name}") from None
+        status = self.function(name)(*arguments)
         if status:
             raise CallError(f"{name}: {STATUS.get(status, 'failed')} (status {status})")
 
     def give_back(self, name: str, handle: c_void_p) -> None:
         """Call a function that frees a handle."""
         if handle:
-            function = self._library[name]
-            function.restype = None
-            function(handle)
+            self.function(name, None)(handle)
             handle.value = None
 
-    def function(self, name: str) -> Any:
-        """A function, for calls that are made often."""
-        return self._library[name]
+    def function(self, name: str, returns: Any = c_int) -> Any:
+        """A function of the library. Raises CallError where there is none of this name."""
+        found = self._functions.get(name)
+        if found is None:
+            try:
+                found = self._functions[name] = self._library.function(name, returns)
+            except AttributeError:
+                raise CallError(f"the library has no {name}") from None
+        return found
+
+    def text(self, text: bytes) -> tuple[c_void_p, Any]:
+        """A copy of a text that the library shall free, and the function to free it with: C's own."""
+        process = foreign.Library(None)
+        return c_void_p(process.function("strdup", c_void_p)(text)), process.function("free", None)
 
 
 _loaded: dict[str, Api] = {}  # path -> loaded once: several models share the library and its environment
@@ -157,23 +149,19 @@ class Executable(native.Executable):
         api.call("LiteRtGetNumModelSignatures", self._model, byref(count))
         if count.value > 1:
             raise CallError(f"it has {count.value} signatures, and one is what a payload has")
-        options, text = c_void_p(), self._settings()
+        options = c_void_p()
         api.call("LiteRtCreateOptions", byref(options))
         try:
             api.call("LiteRtSetOptionsHardwareAccelerators", options, CPU)
-            if text:
+            if self._threads:
                 opaque = c_void_p()
-                # Freed by nobody: the string lives as long as this object.
-                api.call("LiteRtCreateOpaqueOptions", b"xnnpack", text, _KEEP, byref(opaque))
+                text, free = api.text(f"num_threads = {self._threads}\n".encode())
+                api.call("LiteRtCreateOpaqueOptions", b"xnnpack", text, free, byref(opaque))
                 api.call("LiteRtAddOpaqueOptions", options, opaque)
             compiled = byref(self._compiled)
             api.call("LiteRtCreateCompiledModel", api.environment, self._model, options, compiled)
         finally:
             api.give_back("LiteRtDestroyOptions", options)
-
-    def _settings(self) -> Any:
-        self._text = c_char_p(f"num_threads = {self._threads}\n".encode()) if self._threads else None
-        return self._text
 
     def _described(self, kind: str) -> list[tuple[str, str, tuple[int, ...]]]:
         """(name, dtype, shape) of each input or output of the signature; a free size is -1."""
@@ -182,13 +170,13 @@ class Executable(native.Executable):
         api.call(f"LiteRtGetNumSignature{kind}s", signature, byref(count))
         found = []
         for index in range(count.value):
-            name, tensor, kind_of = c_char_p(), c_void_p(), _Type()
+            name, tensor, kind_of = c_char_p(), c_void_p(), (c_int32 * (1 + LAYOUT))()
             place = c_size_t(index)
             api.call(f"LiteRtGetSignature{kind}Name", signature, place, byref(name))
             api.call(f"LiteRtGetSignature{kind}TensorByIndex", signature, place, byref(tensor))
             api.call("LiteRtGetRankedTensorType", tensor, byref(kind_of))
-            dtype = TYPES.get(kind_of.element, f"LiteRT's type {kind_of.element}")
-            found.append(((name.value or b"").decode(), dtype, _shape(kind_of.layout)))
+            dtype = TYPES.get(kind_of[0], f"LiteRT's type {kind_of[0]}")
+            found.append(((name.value or b"").decode(), dtype, _shape(kind_of[1:])))
         return found
 
     def _layouts(self) -> None:
@@ -196,16 +184,16 @@ class Executable(native.Executable):
         api = self._api
         shapes_in, shapes_out = [], []
         for index in range(len(self.inputs)):
-            layout = _Layout()
+            layout = (c_int32 * LAYOUT)()
             place = c_size_t(index)
             api.call("LiteRtGetCompiledModelInputTensorLayout", self._compiled, c_size_t(0), place, byref(layout))
-            shapes_in.append(_shape(layout))
+            shapes_in.append(_shape(layout[:]))
         count = len(self.outputs)
-        layouts = (_Layout * count)()
+        layouts = (c_int32 * (LAYOUT * count))()
         api.call(
             "LiteRtGetCompiledModelOutputTensorLayouts", self._compiled, c_size_t(0), c_size_t(count), layouts, True
         )
-        shapes_out = [_shape(layout) for layout in layouts]
+        shapes_out = [_shape(layouts[LAYOUT * place : LAYOUT * (place + 1)]) for place in range(count)]
         for tensor, shape in zip((*self.inputs, *self.outputs), (*shapes_in, *shapes_out)):
             if any(size < 1 for size in shape):
                 raise CallError(f"the shape of {tensor.name!r} is not known before a run: {list(shape)}")
@@ -221,10 +209,7 @@ class Executable(native.Executable):
         self.set_ports(ports_in, ports_out)
 
     def _buffer(self, port: Port) -> c_void_p:
-        kind = _Type(element=_NUMBERS[port.dtype])
-        kind.layout.rank = len(port.shape)
-        for axis, size in enumerate(port.shape):
-            kind.layout.dimensions[axis] = size
+        kind = (c_int32 * (1 + LAYOUT))(_NUMBERS[port.dtype], len(port.shape), *port.shape)
         handle = c_void_p()
         self._api.call(
             "LiteRtCreateTensorBufferFromHostMemory", byref(kind), c_void_p(port.address), c_size_t(port.nbytes), None,
@@ -270,12 +255,11 @@ class Executable(native.Executable):
             self._api.give_back("LiteRtDestroyTensorBuffer", self._buffers.pop())
 
 
-def _shape(layout: Any) -> tuple[int, ...]:
-    return tuple(layout.dimensions[: layout.rank])
+def _shape(layout: Sequence[int]) -> tuple[int, ...]:
+    return tuple(layout[1 : 1 + (layout[0] & RANK_BITS)])
 
 
 _NUMBERS = {name: number for number, name in TYPES.items()}
-_KEEP = ctypes.CFUNCTYPE(None, c_void_p)(lambda payload: None)
 
 
 class Engine(base.Engine):

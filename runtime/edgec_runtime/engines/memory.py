@@ -5,10 +5,9 @@ Arrays go in and out by the buffer protocol. numpy is used where the caller's ar
 
 from __future__ import annotations
 
-import ctypes
-
 from edgec_runtime import dtypes
 from edgec_runtime.engines import base
+from edgec_runtime.engines.foreign import addressof, c_char
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ class Port:
         self.dtype = dtype
         self.shape = shape
         self.nbytes = dtypes.nbytes(dtype, dtypes.count(shape))
-        self._memory = (ctypes.c_char * (self.nbytes + ALIGNMENT + SLACK))()
-        start = ctypes.addressof(self._memory)
+        self._memory = (c_char * (self.nbytes + ALIGNMENT + SLACK))()
+        start = addressof(self._memory)
         offset = -start % ALIGNMENT
         self.address = start + offset
         self.view: Any = memoryview(self._memory).cast("B")[offset : offset + self.nbytes]

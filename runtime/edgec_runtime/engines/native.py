@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 from _weakref import ref
-from struct import calcsize
 
 from edgec_runtime.engines import base
 from edgec_runtime.engines.memory import Port
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Callable
 
-ALIKE = {"q": "l", "Q": "L"} if calcsize("l") == 8 else {"i": "l", "I": "L"}  # formats of the same values
+ALIKE = {"q": "l", "Q": "L"} if sys.maxsize > 1 << 32 else {"i": "l", "I": "L"}  # formats of the same values
 HOLD = 10.0  # seconds that a fork waits for a run to end
 _living: dict[int, Any] = {}  # id -> weak reference: what a fork's child has to see to
 

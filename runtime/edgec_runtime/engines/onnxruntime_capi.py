@@ -6,11 +6,10 @@ end); version 18 of it is asked for, which every release from 1.18 on gives. Opt
 
 from __future__ import annotations
 
-import ctypes
 import os
-from ctypes import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 
-from edgec_runtime.engines import base, native
+from edgec_runtime.engines import base, foreign, native
+from edgec_runtime.engines.foreign import byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from edgec_runtime.engines.library import Library, find
 from edgec_runtime.engines.memory import Port, refuse, takes
 from edgec_runtime.engines.native import CallError
@@ -57,18 +56,16 @@ class Api:
 
     def __init__(self, path: str) -> None:
         try:
-            self._library = ctypes.CDLL(path)
-            get = self._library.OrtGetApiBase
+            get = foreign.Library(path).function("OrtGetApiBase", c_void_p)
         except (OSError, AttributeError) as error:
             raise CallError(f"it is no ONNX Runtime: {error}") from None
-        get.restype = ctypes.POINTER(c_void_p * 2)
-        get_api, get_version = (place or 0 for place in get().contents)
-        self.version = ctypes.CFUNCTYPE(c_char_p)(get_version)().decode()
-        table: Any = ctypes.CFUNCTYPE(c_void_p, ctypes.c_uint32)(get_api)(API_VERSION)
+        get_api, get_version = (place or 0 for place in (c_void_p * 2).from_address(get()))
+        self.version = _returning(c_char_p, get_version)().decode()
+        table: Any = _returning(c_void_p, get_api)(c_uint32(API_VERSION))
         if not table:
             raise CallError(f"ONNX Runtime {self.version} does not have version {API_VERSION} of its C interface")
         self._table: Any = (c_void_p * TABLE).from_address(table)
-        self._message = ctypes.CFUNCTYPE(c_char_p, c_void_p)(self._table[MESSAGE] or 0)
+        self._message = _returning(c_char_p, self._table[MESSAGE])
         self.environment, self.memory, self.allocator = c_void_p(), c_void_p(), c_void_p()
         self.call(CREATE_ENV, c_int(FATAL), b"edgec", byref(self.environment))
         self.call(MEMORY_INFO, c_int(0), c_int(0), byref(self.memory))  # OrtDeviceAllocator, OrtMemTypeDefault
@@ -76,31 +73,35 @@ class Api:
 
     def function(self, place: int) -> Any:
         """A function of the table, which returns a status: None is "ok"."""
-        return _FUNCTION(self._table[place])
+        return _returning(c_void_p, self._table[place])
 
     def call(self, place: int, *arguments: Any) -> None:
         """Call it. Raises CallError with ONNX Runtime's own words."""
-        status = _FUNCTION(self._table[place])(*arguments)
+        status = self.function(place)(*arguments)
         if status:
             raise CallError(self.words(status))
 
     def words(self, status: int) -> str:
         """What a status says; it is freed."""
-        text = self._message(status).decode("utf-8", "replace")
+        text = self._message(c_void_p(status)).decode("utf-8", "replace")
         self.give_back(RELEASE_STATUS, c_void_p(status))
         return str(text)
 
     def give_back(self, place: int, handle: c_void_p) -> None:
         """Free a handle."""
         if handle:
-            _FREE(self._table[place])(handle)
+            _returning(None, self._table[place])(handle)
             handle.value = None
 
 
-# Without argument types: objects that are C types already are passed on as they are, the cheapest way that ctypes has.
-_FUNCTION = ctypes.CFUNCTYPE(c_void_p)
-_FREE = ctypes.CFUNCTYPE(None, c_void_p)
 _loaded: dict[str, Api] = {}
+
+
+def _returning(kind: Any, address: int | None) -> Any:
+    """The function at an address. It has no argument types: objects that are C types are passed on as they are."""
+    function = foreign.Function(address)
+    function.restype = kind
+    return function
 
 
 def load(path: str) -> Api:
@@ -162,7 +163,7 @@ class Executable(native.Executable):
         for index in range(count.value):
             name, kind = c_void_p(), c_void_p()
             api.call(NAMES[side], self._session, c_size_t(index), api.allocator, byref(name))
-            text = (ctypes.cast(name, c_char_p).value or b"").decode()
+            text = (c_char_p.from_buffer(name).value or b"").decode()
             api.call(FREE, api.allocator, name)
             api.call(TYPE_INFOS[side], self._session, c_size_t(index), byref(kind))
             try:
@@ -255,7 +256,7 @@ class Executable(native.Executable):
         made = port if shape == port.shape else Port(port.name, port.dtype, shape)
         if made.nbytes:
             api.call(TENSOR_DATA, value, byref(data))
-            ctypes.memmove(made.address, data.value or 0, made.nbytes)
+            made.view[:] = memoryview((c_char * made.nbytes).from_address(data.value or 0)).cast("B")
         return made
 
     def fail(self, status: Any) -> None:
