@@ -1,6 +1,6 @@
 """Weight-only quantization on the zoo: accuracy, size and cost of making it, then speed and memory of each form.
 
-    python -m benchmarks.quantize_weights [--speed]
+    python -m benchmarks.quantize_weights [ROW … | --speed | --others]
 
 MiniLM on its own evaluation set, each row in a process of its own: dB of the embedding against the float model, cosine
 (5th percentile and least), Spearman, file size, CPU seconds and peak memory of quantizing. Rows "to nearest" have no
@@ -39,15 +39,16 @@ FORMS = {
     "int4 folded": (4, "folded"),
     "int4 qdq": (4, "qdq"),
 }
+OTHERS = ("resnet8_cifar10", "dscnn_kws", "silero_vad", "ppocr_cls", "ultraface", "efficientnet_lite0")
 ROUNDS = 25
 
 
-def quantized(row: dict[str, Any]) -> tuple[Any, Any]:
+def quantized(row: dict[str, Any], name: str = CASE) -> tuple[Any, Any]:
     """The float model and what quantizing made of it."""
     from edgec import data, frontends, passes
     from edgec.quantize.weights import quantize_weights
 
-    folder = zoo.folder(CASE)
+    folder = zoo.folder(name)
     model = frontends.load(folder / "model.onnx").model
     passes.run(model)
     calibration = data.load_calibration(f"{folder}/eval.py:feeds", model.graph.inputs)
@@ -90,6 +91,30 @@ def accuracy(row: dict[str, Any]) -> dict[str, Any]:
         "held_out_db": made.report()["sqnr_db"],
         "formats": formats,
         **cost,
+    }
+
+
+def other(name: str) -> dict[str, Any]:
+    """Another case with int8 weights: dB before a final softmax on every eighth evaluation sample."""
+    import onnx_ir as ir
+
+    from edgec.data import sqnr_db
+    from edgec.quantize.corrections.judge import before_probabilities
+    from edgec.quantize.session import Session
+
+    start = time.process_time()
+    model, made = quantized({"bits": 8}, name)
+    seconds = time.process_time() - start
+    feeds = list(zoo.module(name).feeds("eval"))[::8]
+    float_session, session = (Session(before_probabilities(m), threads=1) for m in (model, made.model))
+    pairs = [(float_session.run(feed)[0], session.run(feed)[0]) for feed in feeds]
+    return {
+        "sqnr_db": round(sqnr_db([a for a, _ in pairs], [b for _, b in pairs]), 2),
+        "samples": len(feeds),
+        "held_out_db": made.report()["sqnr_db"],
+        "kilobytes": [ir.to_proto(m).ByteSize() // 1000 for m in (model, made.model)],
+        "cpu_s": round(seconds, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
 
 
@@ -146,8 +171,7 @@ def memory(path: Path) -> dict[str, Any]:
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     loaded = time.process_time() - start
     session.run(None, feed)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {"resident_mib": (now() - before) >> 20, "peak_mib": peak >> 20, "load_cpu_s": round(loaded, 2)}
+    return {"resident_mib": (now() - before) >> 20, "load_cpu_s": round(loaded, 2)}
 
 
 def child(*arguments: str) -> str:
@@ -160,16 +184,28 @@ def child(*arguments: str) -> str:
 def main() -> None:
     if "--row" in sys.argv:
         return print(json.dumps(accuracy(ROWS[sys.argv[-1]])))
+    if "--other" in sys.argv:
+        return print(json.dumps(other(sys.argv[-1])))
     if "--memory" in sys.argv:
         return print(json.dumps(memory(Path(sys.argv[-1]))))
     path = record.RESULTS / "quantize_weights.json"
     kept = json.loads(path.read_text())["figures"] if path.exists() else {}
     figures: dict[str, Any] = {"accuracy": kept.get("accuracy", {}), "forms": kept.get("forms", {})}
+    figures["others"] = kept.get("others", {})
+    chosen = [name for name in ROWS if name in sys.argv]
+    for name in OTHERS if not chosen and "--speed" not in sys.argv else ():
+        figures["others"][name] = json.loads(child("--other", name))
+        print(name, figures["others"][name], flush=True)
+        record.save("quantize_weights", figures, case=CASE)
+    if "--others" in sys.argv:
+        return None
     if "--speed" not in sys.argv:
-        for name in ROWS:
+        for name in chosen or ROWS:
             figures["accuracy"][name] = json.loads(child("--row", name))
             print(name, figures["accuracy"][name], flush=True)
             record.save("quantize_weights", figures, case=CASE)
+    if chosen:
+        return None
     with tempfile.TemporaryDirectory() as folder:
         figures["forms"] = forms(Path(folder))
     for name, row in figures["forms"].items():
