@@ -129,7 +129,7 @@ def measure(
     """Run each distinct payload with the device's adapter; where a board is this machine, time them against float32."""
     measured = Measured()
     distinct = {c.digest: c for several in candidates.values() for c in several}
-    firsts = {(board, c.name): c for board, several in candidates.items() for c in reversed(several)}
+    firsts = _firsts(candidates)
     answers: dict[str, list[Any]] = {}
     with progress("measuring accuracy", len(distinct)) as step:
         for digest, candidate in distinct.items():
@@ -161,6 +161,15 @@ def measure(
                 usable = [c for c in several if c.digest not in measured.failed]
                 measured.time_ratio[name] = _times(usable, inputs, progress)
     return measured
+
+
+def _firsts(candidates: Mapping[str, Sequence[Candidate]]) -> dict[tuple[str, str], Candidate]:
+    """(board, precision) -> the payload that must run and that others are held against: the model's own engine's."""
+    made: dict[tuple[str, str], Candidate] = {}
+    for board, several in candidates.items():
+        for candidate in sorted(several, key=lambda c: c.engine != portable.ENGINE):
+            made.setdefault((board, candidate.name), candidate)
+    return made
 
 
 def _times(several: Sequence[Candidate], inputs: Inputs, progress: Progress) -> dict[str, float]:

@@ -1,11 +1,12 @@
-"""This machine's own CPU, with the engine's own defaults."""
+"""This machine's own CPU, with the engines' own defaults; which engine wins is measured."""
 
-from edgec_targets.emitters.onnxruntime import EMITTER
+from edgec_targets.emitters.litert import EMITTER as LITERT
+from edgec_targets.emitters.onnxruntime import EMITTER as ONNXRUNTIME
 from edgec_targets.types import Target
 
 TARGET = Target(
     name="host",
     title="This machine's CPU",
-    emitters=(EMITTER,),
+    emitters=(ONNXRUNTIME, LITERT),
     precisions=("int8", "float32"),
 )
