@@ -22,7 +22,7 @@ from edgec.executors import Inline, Workers
 from edgec.quantize.search import Metric, Store, in_words, replay
 from edgec.quantize.search.trials import to_bytes
 from edgec.quantize.session import Session
-from tests.quantize.search_cases import Case, find, small_case
+from tests.quantize.search_cases import Case, find, small_case, tight
 
 HERE = Workers(Inline(), lambda data: data, 1)
 
@@ -38,14 +38,14 @@ def found(case: Case) -> Any:
 
 
 def test_what_is_found_keeps_the_budget_and_is_faster_than_float(case: Case, found: Any) -> None:
-    """All integer doesn't keep it; the two layers around the value that eight bits can't say stay float."""
+    """All integer doesn't keep it; some layers go back to float, the others stay integer."""
     report = found.report
     assert [p["within_budget"] for p in report["points"] if not p["float_layers"]] == [False]
-    assert report["floats"] == ["conv1", "conv2"]
+    assert report["floats"] and {r["precision"] for r in report["layers"] if r["op_type"] == "Conv"} >= {"int8"}
     assert report["points"][report["chosen"]]["within_budget"]
     run = Session(found.quantized.model).run
     reading = Metric(case.evaluation, Session(case.model).run)(run)
-    assert reading.keeps(Budget.parse("2.5%"), None)
+    assert reading.keeps(Budget.parse(tight()), None)
     chosen = report["points"][report["chosen"]]
     assert reading.value == pytest.approx(chosen["value"])
     assert chosen["expected_time"] < 1
@@ -53,7 +53,7 @@ def test_what_is_found_keeps_the_budget_and_is_faster_than_float(case: Case, fou
 
 def test_the_other_half_confirms_it(case: Case, found: Any) -> None:
     reading = Metric(case.evaluation, Session(case.model).run, 0, "confirm")(Session(found.quantized.model).run)
-    assert reading.keeps(Budget.parse("2.5%"), None)
+    assert reading.keeps(Budget.parse(tight()), None)
     assert reading.n == 60
 
 
@@ -132,7 +132,7 @@ class Dying(Store):
             os.kill(os.getpid(), signal.SIGKILL)
 
 with workers("local:1") as crew:
-    find(small_case(), crew, store=Dying(Path(sys.argv[1])))
+    find(small_case(), crew, budget=sys.argv[3], store=Dying(Path(sys.argv[1])))
 """
 
 
@@ -144,8 +144,8 @@ def test_killed_half_way_and_resumed_it_gives_what_it_would_have_given(
     path = tmp_path / "search.sqlite"
     root = Path(__file__).parents[2]
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(path), str(after)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
-        timeout=120, capture_output=True,
+        [sys.executable, "-c", KILLED, str(path), str(after), tight()], cwd=root, timeout=120, capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = Store(path)

@@ -108,6 +108,10 @@ class Balance:
         noise += sum(self._noise.values.get(name, 0.0) for name, users in self._rounded if users & integer)
         return Corner(floats, time, noise)
 
+    def integers(self, floats: frozenset[str]) -> bool:
+        """Whether any layer with weights is integer: without one an assignment is the float model, with conversions."""
+        return any(name not in floats and layers.weight_of(node) is not None for node, name in self.names.items())
+
     def conversions(self, floats: frozenset[str]) -> float:
         """Time that an assignment spends between float and integers."""
         integer = {node for node, name in self.names.items() if name not in floats}
@@ -120,7 +124,10 @@ class Balance:
         return time
 
     def front(self, most: int = 64) -> list[Corner]:
-        """The hull's corners, fastest first: from no thought of noise to all float. At most about `most` of them."""
+        """The hull's corners, fastest first: from no thought of noise to all float. At most about `most` of them.
+
+        Those in between that have no integer layer left are left out.
+        """
         fastest, exact = self.cut(0.0), self.corner(frozenset(self.names.values()))
         found = {fastest.floats: fastest, exact.floats: exact}
         pending = [(fastest, exact)]
@@ -135,7 +142,8 @@ class Balance:
                 continue
             found[c.floats] = c
             pending += [(a, c), (c, b)]
-        return pareto(list(found.values()), lambda c: (c.time, c.noise))
+        real = [c for c in found.values() if self.integers(c.floats) and c.time < exact.time]
+        return [*pareto(real, lambda c: (c.time, c.noise)), exact]
 
     def _flow(self, value: ir.Value) -> tuple[ir.Value, ir.Node | None, tuple[ir.Node | None, ...]] | None:
         """A value, whose it is and who reads it; None stands for all that is float anyway."""

@@ -99,11 +99,11 @@ def search(
     found: sensitivity.Sensitivity | None = None
     balance = Balance(setup.model, setup.plan, prices, Noise({}, {}))
     first, why_not = balance.cut(0.0), ""
-    if first.floats == setup.layers and smaller:
+    if not balance.integers(first.floats) and smaller:
         prices = Sizes()
         balance = Balance(setup.model, setup.plan, prices, Noise({}, {}))
         first = balance.cut(0.0)
-    if first.floats == setup.layers:
+    if not balance.integers(first.floats):
         why_not = "integers are faster nowhere in this model: its float kernels win, conversions counted"
     else:
         verify([first])
@@ -187,7 +187,7 @@ def _bracket(verify: Verifier, front: list[Corner]) -> tuple[Corner, Corner]:
 
 def _refine(verify: Verifier, balance: Balance, fails: Corner, keeps: Corner) -> None:
     """Layers of the failing one back to float, those that lose least time for the noise first."""
-    steps = [corner for corner in _towards(balance, fails, keeps.floats) if corner.time < keeps.time]
+    steps = [c for c in _towards(balance, fails, keeps.floats) if c.time < keeps.time and balance.integers(c.floats)]
     for _ in range(REFINEMENTS):
         if not steps:
             return

@@ -15,6 +15,8 @@ from edgec.progress import Progress, silent
 from edgec.quantize import layers, pipeline
 from edgec.quantize.assign import assign
 from edgec.quantize.calibrate import calibrate, calibrate_many
+from edgec.quantize.corrections.equalize.choose import equalize_where_better
+from edgec.quantize.corrections.smooth import smooth_where_better
 from edgec.quantize.corrections.stages import Corrected, Stage
 from edgec.quantize.placement import rules
 from edgec.quantize.placement.plan import Plan, plan
@@ -47,6 +49,8 @@ class Setup:
         rules: the engine's.
         placement: its name.
         scheme: number formats.
+        exclude: what the user keeps in float.
+        digests: what decides every trial's result, for its key.
     """
 
     model: ir.Model
@@ -60,6 +64,7 @@ class Setup:
     rules: Rules
     placement: str
     scheme: Scheme
+    exclude: tuple[str, ...]
     digests: Mapping[str, str]
 
     @property
@@ -77,7 +82,7 @@ class Setup:
         ranges = {method: _plain(found) for method, found in self.ranges.items()}
         key = {**self.digests, "floats": sorted(floats), "placement": self.placement, "corrections": corrections}
         handles = self._handles(lab)
-        return Trial("build", key, build, (*handles, ranges, schemes, self.placement, corrections))
+        return Trial("build", key, build, (*handles, ranges, schemes, self.placement, corrections, self.exclude))
 
     def _handles(self, lab: Lab) -> tuple[Any, Any]:
         return lab.shared(self.content), lab.shared(self.feeds)
@@ -112,12 +117,13 @@ def prepare(
 
     engine = rules(placement)
     scheme = scheme or engine.scheme
-    base = engine.equivalent(opset.lower(model, opset.candidates(model)[0])).clone()
-    schemes = assign(base, scheme=scheme, exclude=exclude)
+    model = engine.equivalent(opset.lower(model, opset.candidates(model)[0]))
+    schemes = assign(model, scheme=scheme, exclude=exclude)
+    if not pipeline.ranges_needed(model, schemes, placement=placement):
+        raise pipeline.nothing_to_quantize(model)
+    base = _balanced(model, data, schemes, method, placement, progress).clone()
     engine.prepare(base, schemes)
     needed = plan(base, schemes, engine).ranges_needed
-    if not needed:
-        raise pipeline.nothing_to_quantize(base)
     with progress("calibrating", data.count) as advance:
         first = calibrate(base, data, method=method, values=needed, progress=lambda done, total: advance(1))
     with progress("calibrating ranges", data.count) as advance:
@@ -144,12 +150,33 @@ def prepare(
         "feeds": str(len(samples)),
         "scheme": repr(scheme),
         "ranges": hashlib.sha256(repr([_plain(r) for r in ranges.values()]).encode()).hexdigest(),
-        "exclude": repr(sorted(n for n, s in schemes.items() if s is None)),
+        "exclude": repr(sorted(exclude)),
     }
     return Setup(
         base, content, planned, {u.node: names[u.node] for u in planned.units}, schemes, ranges, feeds, samples,
-        engine, placement, scheme, digests,
+        engine, placement, scheme, tuple(exclude), digests,
     )  # fmt: skip
+
+
+def _balanced(
+    model: ir.Model, data: Dataset, schemes: Assignment, method: Method, placement: str, progress: Progress
+) -> ir.Model:
+    """The float model with outliers moved into weights and channels equalized, each where integers gain from it."""
+
+    def again(candidate: ir.Model) -> ir.Model:
+        wanted = pipeline.ranges_needed(candidate, schemes, placement=placement)
+        ranges = calibrate(candidate, data, method=method, values=wanted)
+        return pipeline.quantize(candidate, ranges, schemes, placement=placement)
+
+    quantized = again(model)
+    smoothing = smooth_where_better(model, quantized, data, schemes, again, progress=progress)
+    if smoothing.kept:
+        model = smoothing.smoothed.model
+        quantized = again(model)
+    equalizing = equalize_where_better(model, quantized, data, again, progress=progress)
+    if equalizing.kept and equalizing.equalized is not None:
+        model = equalizing.equalized.model
+    return model
 
 
 def _take(data: Dataset) -> list[Feed]:

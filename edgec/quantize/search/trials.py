@@ -25,9 +25,11 @@ from edgec.data.metrics import reported_db
 from edgec.executors import content
 from edgec.quantize import layers
 from edgec.quantize.arithmetic import activation_parameters, quantize_weight
+from edgec.quantize.compact import compact
 from edgec.quantize.corrections.judge import before_probabilities
 from edgec.quantize.corrections.stages import correct
 from edgec.quantize.pipeline import quantize
+from edgec.quantize.placement import rules
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.scheme import Scheme
 from edgec.quantize.session import Session
@@ -105,7 +107,7 @@ def noise(model: Any, feeds: Any, what: Json, scheme: Json, negligible: float, s
 
 
 def build(
-    model: Any, feeds: Any, ranges: Json, assignment: Json, placement: str, corrections: bool
+    model: Any, feeds: Any, ranges: Json, assignment: Json, placement: str, corrections: bool, exclude: Sequence[str]
 ) -> tuple[dict[str, Any], bytes]:
     """An int8 model by an assignment: quantized with each kind of ranges, the best kept and corrected.
 
@@ -116,6 +118,7 @@ def build(
         assignment: layer's name -> the fields of a `Scheme`, or None.
         placement: whose fusion rules.
         corrections: whether to correct.
+        exclude: names and types of nodes that stay float, embeddings among them.
 
     Returns:
         What `correct` did, and the model's bytes.
@@ -127,8 +130,13 @@ def build(
         for method, fields in ranges.items()
     }
     first = next(iter(variants))
+
+    def finished(made: ir.Model) -> bytes:
+        # TensorRT looks nothing up in integers.
+        return to_bytes(made if rules(placement).symmetric else compact(made, exclude))
+
     if not corrections:
-        return {"variant": first, "stages": [], "before": None, "after": None, "samples": 0}, to_bytes(variants[first])
+        return {"variant": first, "stages": [], "before": None, "after": None, "samples": 0}, finished(variants[first])
     graph_inputs = [v for v in float_model.graph.inputs if v.name not in float_model.graph.initializers]
     data = Dataset.of(unpack_feeds(content(feeds)), [InputSpec.of(v) for v in graph_inputs])
     made = correct(float_model, variants, data)
@@ -138,7 +146,7 @@ def build(
         "before": reported_db(made.before),
         "after": reported_db(made.after),
         "samples": made.samples,
-    }, to_bytes(made.model)
+    }, finished(made.model)
 
 
 @lru_cache(maxsize=2)
