@@ -53,8 +53,6 @@ def convert(model: ir.Model, *, half: bool = False, exact: bool = False) -> Writ
     inputs = []
     lost: set[ir.Value] = set()
     for value in prepared.graph.inputs:
-        if value.name in prepared.graph.initializers:
-            continue
         try:
             inputs.append((str(value.name), _input(context, value)))
         except Refusal as e:

@@ -4,7 +4,8 @@
 2. A first dimension of an input that is symbolic becomes 1; any other one is refused, naming the input.
 3. Shape arithmetic, constants and If with a constant condition are folded (onnxscript's folder); Q/DQ never. An If
    whose condition is computed runs both branches (`conditions`).
-4. Shapes of all values are inferred anew: what the file said of them held for another batch.
+4. Operators without a writer become the bodies that ONNX defines for them (Attention, SwiGLU …).
+5. Shapes of all values are inferred anew: what the file said of them held for another batch.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from edgec_targets.emitters.litert import conditions
+from edgec_targets.emitters.litert.registry import find
 from edgec_targets.types import Problem
 
 _KEPT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
@@ -42,32 +45,51 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
             return copy, [Problem("the model", "", why, f"Export it with opset {_OLDEST} or newer.")]
     if copy.functions:
         common.InlinePass()(copy)
+    for value in [v for v in copy.graph.inputs if v.name in copy.graph.initializers]:
+        copy.graph.inputs.remove(value)  # a default that nobody overrides: the file has no defaults
     problems = _fix_inputs(copy)
     if problems:
         return copy, problems
-    infer = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
-    with _quiet(), np.errstate(all="ignore"):
-        for node in copy.graph.all_nodes():
-            for value in node.outputs:
-                value.shape = None
-        for _ in range(_ROUNDS):
-            try:
-                _forget(copy)
-                infer(copy)
-                changed = _fold(copy)
-            except Exception as e:  # the folder runs ONNX's reference operators, which may raise anything
-                why = f"Its constants can't be folded: {' '.join(str(e).split())[:300]}"
-                return copy, [Problem("the model", "", why, "Use the onnxruntime payload.")]
-            # An If that only asks for a rank or a size folds once shapes are known: first all that folds.
-            if not changed and not conditions.select(copy):
-                break
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(copy)
-        common.RemoveUnusedNodesPass()(copy)
-        infer(copy)
+    for node in copy.graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
+    try:
+        with _quiet(), np.errstate(all="ignore"):
+            _settle(copy)
+            if (bodies := _with_bodies(copy)) is not None:
+                copy = bodies
+                _settle(copy)
+    except Exception as e:  # the folder runs ONNX's reference operators, which may raise anything
+        why = f"Its constants can't be folded: {' '.join(str(e).split())[:300]}"
+        return copy, [Problem("the model", "", why, "Use the onnxruntime payload.")]
     for node in copy.graph:
         _same_shape(node)
     common.TopologicalSortPass()(copy)
     return copy, []
+
+
+def _settle(model: ir.Model) -> None:
+    """Shapes, folding and If, until nothing changes."""
+    infer = common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)
+    for _ in range(_ROUNDS):
+        _forget(model)
+        infer(model)
+        # An If that only asks for a rank or a size folds once shapes are known: first all that folds.
+        if not _fold(model) and not conditions.select(model):
+            break
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.RemoveUnusedNodesPass()(model)
+    infer(model)
+
+
+def _with_bodies(model: ir.Model) -> ir.Model | None:
+    """The model with the operators that nobody writes replaced by the bodies that ONNX defines for them, if it does."""
+    unknown = {(node.domain, node.op_type) for node in model.graph if find(node) is None}
+    if not unknown:
+        return None
+    proto = ir.to_proto(model)
+    made = onnx.inliner.inline_selected_functions(proto, sorted(unknown), inline_schema_functions=True)
+    return None if len(made.graph.node) == len(proto.graph.node) else ir.from_proto(made)
 
 
 def _fix_inputs(model: ir.Model) -> list[Problem]:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Quantization
-from edgec_targets.emitters.litert.ops.linear import fully_connected
+from edgec_targets.emitters.litert.ops.products import fully_connected
 from edgec_targets.emitters.litert.registry import Refusal, operator
 from edgec_targets.emitters.litert.values import constant, given, shape, used
 

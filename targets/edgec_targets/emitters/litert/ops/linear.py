@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert import dynamic, flattening
+from edgec_targets.emitters.litert import dynamic
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
+from edgec_targets.emitters.litert.ops import whole
 from edgec_targets.emitters.litert.ops.common import activation, bias, constant, weight
+from edgec_targets.emitters.litert.ops.products import columns, fully_connected
 from edgec_targets.emitters.litert.registry import Fixed, Layout, Refusal, Tied, identity, operator
 from edgec_targets.emitters.litert.values import array, given, integer, number, rank, shape, stored
 
@@ -32,6 +34,8 @@ def _matmul_integer(node: ir.Node) -> bool:
 def gemm(ctx: Context, node: ir.Node) -> None:
     """alpha · A · B + beta · C. Weights O I as they are, or transposed at compile time."""
     alpha, beta = number(node, "alpha", 1.0), number(node, "beta", 1.0)
+    if _gemm_integer(node) and whole.products(ctx, node, (0, 1) if integer(node, "transB", 0) else (1, 0), (0, 1)):
+        return
     x, c = ctx.get(_source(ctx, node)), given(node, 2)
     if integer(node, "transA", 0):
         x = ctx.transpose(x, (1, 0))
@@ -65,47 +69,13 @@ def _source(ctx: Context, node: ir.Node) -> ir.Value | None:
 def _weight(ctx: Context, node: ir.Node, perm: tuple[int, ...]) -> Tensor | None:
     """The matrix, out × in: int8 beside a float input where the kernel quantizes that by itself."""
     source = stored(node.inputs[1])
-    data, columns = array(source), _columns(ctx, node)
+    data, order = array(source), columns(ctx, node)
     if ctx.dynamic and dynamic.eligible(node) and data is not None and source is not None:
         found = ctx.quantities.get(source)
         if found is not None and not any(found.zero_point):
-            return constant(ctx, data, found, perm, columns)
-    return weight(ctx, node.inputs[1], perm, columns)
-
-
-def _columns(ctx: Context, node: ir.Node) -> np.ndarray | None:
-    """The order of the matrix's columns where its input is an image, flattened as it lies."""
-    source = node.inputs[0].producer() if node.inputs[0] is not None else None
-    perm = ctx.layouts.inputs.get((source, 0)) if source is not None else None
-    if source is None or perm is None or flattening.layouts(source) is None:
-        return None
-    return flattening.columns(source.inputs[0], perm)
-
-
-def fully_connected(
-    ctx: Context, x: Tensor, w: Tensor, b: Tensor | None, out: Tensor | None, fused: int, *, keep: bool = False
-) -> Tensor:
-    """x · wᵀ + b over the last axis; `w` is out × in. `keep`: the axes before it stay as they are."""
-    x = _unflattened(ctx, x) if not keep else x
-    dims = (*x.shape[:-1], w.shape[0]) if keep else (x.size // w.shape[1], w.shape[0])
-    return ctx.op(
-        "FULLY_CONNECTED",
-        [x, w, b],
-        dims,
-        "FullyConnectedOptions",
-        out=out,
-        fusedActivationFunction=fused,
-        keepNumDims=keep,
-    )
-
-
-def _unflattened(ctx: Context, x: Tensor) -> Tensor:
-    """What a Reshape to a matrix reads: the kernel flattens by itself."""
-    before = ctx.file.producer(x)
-    if before is None or before.code != "RESHAPE" or before.inputs[0] is None:
-        return x
-    source = before.inputs[0]
-    return source if source.shape[-1] == x.shape[-1] and len(source.shape) <= 4 else x
+            ctx.note(node, "FULLY_CONNECTED of floats by integers: the engine quantizes its input row by row")
+            return constant(ctx, data, found, perm, order)
+    return weight(ctx, node.inputs[1], perm, order)
 
 
 def _matmul_layout(node: ir.Node) -> Layout:
@@ -129,6 +99,8 @@ def matmul(ctx: Context, node: ir.Node) -> None:
         raise Refusal("One of its inputs is quantized, the other is not.")
     a_rank, b_rank = rank(a_value), rank(b_value)
     if _matrix(b_value) is not None and a_rank >= 2:
+        if whole.products(ctx, node, (1, 0), ctx.perm(node)):
+            return
         w = _weight(ctx, node, (1, 0))
         assert w is not None
         x = ctx.get(_source(ctx, node), ctx.perm(node)) if ctx.dynamic else ctx.tied(node, 0)
