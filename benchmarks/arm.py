@@ -184,6 +184,7 @@ def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str)
 def same(case: arm_files.Case) -> dict[str, Any]:
     """SHA-256 (12 digits) of all int8 answers, by engine and machine, and how many inputs they are of."""
     found: dict[str, Any] = {"inputs": len(case.feeds)}
+    on_a76: dict[str, Any] = {}
     for engine in ("onnxruntime", "litert"):
         path = case.files.get(("int8", engine))
         if path is None:
@@ -192,16 +193,15 @@ def same(case: arm_files.Case) -> dict[str, Any]:
         for core_name in CORES:
             way = "package" if engine == "onnxruntime" else "edgec"
             answers[core_name] = inference(aarch64.core(core_name), path, case.feeds, engine, way).answers
-        reference = answers["cortex-a76"]
+        reference = on_a76[engine] = answers["cortex-a76"]
         for where, given in answers.items():
             found[f"{engine} {where}"] = {"sha256": digest(given), "largest difference to A76": apart(given, reference)}
             print(f"  {engine} {where}: {found[f'{engine} {where}']}", flush=True)
         found[f"{engine}: all the same"] = len({digest(given) for given in answers.values()}) == 1
     both = {key.split()[0] for key in found if " cortex-a76" in key}
     if len(both) == 2:
-        found["onnxruntime = litert"] = (
-            found["onnxruntime cortex-a76"]["sha256"] == found["litert cortex-a76"]["sha256"]
-        )
+        found["onnxruntime to litert, largest difference on A76"] = apart(on_a76["onnxruntime"], on_a76["litert"])
+    found["computed in floating point"] = float_operators(case.files["int8", "onnxruntime"])
     return found
 
 
@@ -214,6 +214,41 @@ def on_host(path: Path, feeds: Any, engine: str) -> tuple[dict[str, Any], ...]:
     executable = adapter.load(StoredPayload(entry, {"model": str(path)}), {"threads": 1})
     names = [tensor.name for tensor in executable.outputs]
     return tuple(dict(zip(names, executable.run(names, feed), strict=True)) for feed in feeds)
+
+
+def float_operators(path: Path) -> list[str]:
+    """Types of operators of a QDQ file that don't stand between DequantizeLinear and QuantizeLinear."""
+    import onnx
+
+    graph = onnx.load(path).graph
+    light = {"Relu", "Clip", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+    made_by = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[Any]] = {name: [] for name in made_by}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+
+    def comes(name: str) -> bool:
+        node = made_by.get(name)
+        known = all(name != given.name for given in graph.input)
+        if node is None:
+            return known
+        return node.op_type == "DequantizeLinear" or (node.op_type in light and all(map(comes, node.input)))
+
+    def goes(name: str) -> bool:
+        return bool(users.get(name)) and all(
+            user.op_type == "QuantizeLinear" or (user.op_type in light and all(map(goes, user.output)))
+            for user in users[name]
+        )
+
+    return sorted(
+        {
+            node.op_type
+            for node in graph.node
+            if node.op_type not in {*light, "QuantizeLinear", "DequantizeLinear"}
+            and not (all(map(comes, node.input)) and all(map(goes, node.output)))
+        }
+    )
 
 
 def digest(answers: Any) -> str:

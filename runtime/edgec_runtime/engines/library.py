@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BESIDE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "lib")
 
 
+LOADED: dict[str, str] = {}  # path -> stamp of the library that this process loaded from there: it keeps that one
+
+
 class Library:
     """A shared library on this machine.
 
@@ -32,7 +35,13 @@ class Library:
         self.version = version
 
     def stamp(self) -> str:
-        """What changes when the file is replaced: its path, size and time of change. Cheap: nothing is read."""
+        """What changes when the file is replaced: its path, size and time of change. Cheap: nothing is read.
+
+        Where this process has loaded it, that of the file it loaded.
+        """
+        return LOADED.get(self.path) or self._stamp()
+
+    def _stamp(self) -> str:
         try:
             found = os.stat(self.path)
         except OSError:
@@ -40,7 +49,9 @@ class Library:
         return f"{self.path} {found.st_size} {found.st_mtime_ns}"
 
     def sha256(self) -> str:
-        """The file's SHA-256 in hex."""
+        """The file's SHA-256 in hex; empty where it was replaced since this process loaded it."""
+        if self.stamp() != self._stamp():
+            return ""
         from hashlib import sha256
 
         hashed = sha256()

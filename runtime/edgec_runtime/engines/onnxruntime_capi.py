@@ -10,7 +10,7 @@ import os
 
 from edgec_runtime.engines import base, foreign, native
 from edgec_runtime.engines.foreign import byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
-from edgec_runtime.engines.library import Library, find
+from edgec_runtime.engines.library import LOADED, Library, find
 from edgec_runtime.engines.memory import Port, refuse, takes
 from edgec_runtime.engines.native import CallError
 
@@ -108,7 +108,9 @@ def load(path: str) -> Api:
     """The library at `path`, loaded at first use."""
     api = _loaded.get(path)
     if api is None:
+        stamp = Library(path, "").stamp()
         api = _loaded[path] = Api(path)
+        LOADED[path] = stamp
     return api
 
 

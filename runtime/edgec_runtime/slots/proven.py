@@ -35,8 +35,10 @@ def check(slot: Slot, entry: Mapping[str, Any], model: Model, engine: Engine) ->
     if library is None:
         return
     stamp, digest = library.stamp(), library.sha256()
-    if slot.proven.get(entry["id"], ("", ""))[0] != digest:
+    if not digest or slot.proven.get(entry["id"], ("", ""))[0] != digest:
         answers(slot, entry, model)
+    if not digest:
+        return
     slot.proven[entry["id"]] = (digest, stamp)
     _write(slot)
 
