@@ -72,7 +72,7 @@ def test_a_mixture_ships_and_is_rebuilt_without_searching(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = made(files, tmp_path / "m.edge")
-    (payload,) = compiled.manifest["payloads"]
+    payload = compiled.manifest["payloads"][0]
     assert payload["precision"] == "int8"
     assert "kept apart to confirm" in compiled.decisions[0].why
     report = compiled.report["quantization"]
