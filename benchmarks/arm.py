@@ -176,7 +176,7 @@ def models(case: arm_files.Case) -> dict[str, Any]:
 
 def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str) -> aarch64.Inference:
     entry = {"id": "p", "engine": engine, "engine_version": ">=0", "files": {"model": "m"}} if way == "edgec" else None
-    wheels = ("ai-edge-litert",) if entry else None
+    wheels = ({"litert": "ai-edge-litert"}.get(engine, engine),) if entry else None
     named = engine if way == "package" else "edgec"
     return aarch64.infer(core, path, feeds, engine=named, entry=entry, paths=[RUNTIME], wheels=wheels, timeout=3000)
 
