@@ -38,7 +38,7 @@ def quantized(proto: onnx.ModelProto, feeds: Feeds, **options: Any) -> onnx.Mode
 
     path, copy = options.pop("folder") / "int8.onnx", onnx.ModelProto()
     copy.CopyFrom(proto)  # the tool moves the weights of what it is given into files of its own
-    q.quantize_static(copy, path, Reader(), per_channel=True, activation_type=q.QuantType.QUInt8, **options)
+    q.quantize_static(copy, path, Reader(), **{"per_channel": True, "activation_type": q.QuantType.QUInt8, **options})
     return onnx.load(path)
 
 
@@ -178,6 +178,65 @@ def test_weights_alone_in_integers_are_widened_at_load(parse: Parse) -> None:
     want = session(ir.to_proto(model)).run(None, {"x": x})[0]
     got = prove.run(written.data, {"x": x})["y"]
     assert np.linalg.norm(got - want) < 0.02 * np.linalg.norm(want)
+
+
+FORMS: dict[str, dict[str, Any]] = {
+    "one scale for all weights": {"per_channel": False},
+    "signed activations": {"activation_type": q.QuantType.QInt8},
+    "symmetric activations": {"activation_type": q.QuantType.QInt8, "extra_options": {"ActivationSymmetric": True}},
+    "weights quantized by the model": {"extra_options": {"AddQDQPairToWeight": True}},
+    "seven bits": {"reduce_range": True},
+    "quantized operators": {"quant_format": q.QuantFormat.QOperator},
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_of_quantized_models(tmp_path: Path, name: str) -> None:
+    """Signed activations: ONNX Runtime's own kernel for them saturates on x86, so there it is one step at most."""
+    made = quantized(one("Conv", IMAGE, DENSE, pads=SAME), feeds_of(IMAGE), folder=tmp_path, **FORMS[name])
+    written = convert(ir.from_proto(made))
+    assert written.data is not None, written.problems
+    assert written.operators["CONV_2D"] == written.operators["QUANTIZE"] == written.operators["DEQUANTIZE"] == 1
+    engine, runner = session(made), prove.Runner(written.data)
+    for feed in feeds_of(IMAGE):
+        (want,), (got,) = engine.run(None, feed), runner(feed).values()
+        step = np.diff(np.unique(want)).min()
+        assert np.abs(got - want).max() <= (1.01 * step if "activations" in name else 0)
+
+
+def test_sixteen_bits_are_refused_by_name(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"activation_type": q.QuantType.QUInt16, "extra_options": {"UseQDQContribOps": True}}
+    made = quantized(one("Conv", IMAGE, DENSE), feeds_of(IMAGE), folder=tmp_path, **options)
+    problems = convert(ir.from_proto(made)).problems
+    assert problems and problems[0].operator == "QuantizeLinear" and "8 bits" in problems[0].why
+
+
+def test_a_last_layer_with_a_float_result_is_exact(tmp_path: Path) -> None:
+    """DQ → Gemm → float: whole numbers in float32, then one product, as ONNX Runtime has it."""
+    w, b = np.random.default_rng(0).integers(-127, 128, (10, 512), dtype=np.int8), np.arange(10, dtype=np.int32) * 999
+    scale = np.linspace(0.001, 0.02, 10, dtype=np.float32)
+    weights = {"s": np.float32(0.031), "z": np.uint8(113), "w": w, "t": scale, "b": b, "u": scale * np.float32(0.031)}
+    weights["v"] = np.zeros(10, np.int8)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "t", "v"], ["dw"], axis=0),
+        helper.make_node("DequantizeLinear", ["b", "u"], ["db"], axis=0),
+        helper.make_node("Gemm", ["d", "dw", "db"], ["y"], transB=1),
+    ]
+    stem = helper.make_node("Conv", ["i", "k"], ["c"])  # the model's work, beside which the Gemm is little
+    flat = helper.make_node("Flatten", ["c"], ["x"])
+    constants = [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()]
+    constants.append(numpy_helper.from_array(normal(8, 16, 5, 5), "k"))
+    ends = [
+        helper.make_tensor_value_info("i", onnx.TensorProto.FLOAT, [1, 16, 12, 12]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 10]),
+    ]
+    graph = helper.make_graph([stem, flat, *nodes], "g", ends[:1], ends[1:], constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    inputs = [{"i": 0.1 * normal(1, 16, 12, 12, seed=n)} for n in range(8)]
+    written = exact(proto, inputs)
+    assert written.operators["MUL"] == 1 and not written.notes
 
 
 def strip_softmax(model: ir.Model) -> ir.Model:

@@ -2,10 +2,11 @@
 
 1. Models older than opset 13 are converted to it; functions are inlined.
 2. A first dimension of an input that is symbolic becomes 1; any other one is refused, naming the input.
-3. Shape arithmetic, constants and If with a constant condition are folded (onnxscript's folder); Q/DQ never. An If
-   whose condition is computed runs both branches (`conditions`).
-4. Operators without a writer become the bodies that ONNX defines for them (Attention, SwiGLU …).
-5. Shapes of all values are inferred anew: what the file said of them held for another batch.
+3. Shape arithmetic, constants and If with a constant condition are folded (onnxscript's folder); DequantizeLinear
+   never. An If whose condition is computed runs both branches (`conditions`).
+4. Quantized operators become their float operators between Q/DQ (`qoperators`, `runtime_scales`).
+5. Operators without a writer become the bodies that ONNX defines for them (Attention, SwiGLU …).
+6. Shapes of all values are inferred anew: what the file said of them held for another batch.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from edgec_targets.emitters.litert import conditions
+from edgec_targets.emitters.litert import conditions, qoperators, runtime_scales
 from edgec_targets.emitters.litert.registry import find
 from edgec_targets.types import Problem
 
-_KEPT = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+_KEPT = ("DequantizeLinear", "DynamicQuantizeLinear")
+_TOLD = ("ConstantOfShape", "QuantizeLinear")
+"""What the folder leaves alone by itself."""
 _SHAPE_KEPT = ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization")
 _MOST_BYTES = 32 << 20
 """A folded constant may be this large: weights that a model transposes or casts before use."""
@@ -56,6 +59,8 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
     try:
         with _quiet(), np.errstate(all="ignore"):
             _settle(copy)
+            if runtime_scales.rewrite(copy) | qoperators.rewrite(copy):
+                _settle(copy)
             if (bodies := _with_bodies(copy)) is not None:
                 copy = bodies
                 _settle(copy)
@@ -132,8 +137,8 @@ def _fold(model: ir.Model) -> bool:
 
     def may(node: ir.Node) -> bool | None:
         if node.op_type in _KEPT:
-            return False
-        return True if node.op_type == "ConstantOfShape" else None  # the folder leaves it alone by itself
+            return False  # a QuantizeLinear of weights is folded: what it gives is what is stored
+        return True if node.op_type in _TOLD else None
 
     result = fold_constants(
         model,

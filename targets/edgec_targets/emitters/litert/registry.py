@@ -84,7 +84,13 @@ def operator(
 ) -> Callable[[Callable[[Context, ir.Node], None]], Callable[[Context, ir.Node], None]]:
     """Register the decorated function as the writer of these ONNX operators."""
     chosen = layout if callable(layout) else lambda _: layout
-    kernel = integer if callable(integer) else lambda _: integer
+    asked = integer if callable(integer) else lambda _: integer
+
+    def kernel(node: ir.Node) -> bool:
+        try:
+            return asked(node)
+        except Refusal:  # a shape that isn't known: the writer will say so
+            return False
 
     def register(emit: Callable[[Context, ir.Node], None]) -> Callable[[Context, ir.Node], None]:
         for name in names:

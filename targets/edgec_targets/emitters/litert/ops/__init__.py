@@ -8,7 +8,6 @@ import importlib
 _FAMILIES: tuple[str, ...] = (
     "activations",
     "convolution",
-    "dynamic_integers",
     "elementwise",
     "indexing",
     "linear",

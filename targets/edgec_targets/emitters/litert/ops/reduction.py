@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
-from edgec_targets.emitters.litert.registry import PLAIN, Layout, Tied, operator
+from edgec_targets.emitters.litert.registry import Fixed, Layout, Tied, channels_last, identity, operator
 from edgec_targets.emitters.litert.values import integer, integers, positive, rank
 
 _CODES = {
@@ -36,8 +36,13 @@ def _axes(node: ir.Node) -> list[int]:
 
 
 def _layout(node: ir.Node) -> Layout:
-    """The input's, where the axes stay."""
-    return Tied() if integer(node, "keepdims", 1) else PLAIN
+    """The input's, where the axes stay. Else any in which those that stay are in ONNX's order: N and C of an image."""
+    if integer(node, "keepdims", 1):
+        return Tied()
+    of, reduced = rank(node.inputs[0]), _axes(node)
+    choices = dict.fromkeys((identity(of), channels_last(of)))
+    stay = [p for p in choices if (kept := [a for a in p if a not in reduced]) == sorted(kept)]
+    return Fixed({0: tuple(stay)}, {})
 
 
 def _reduce(ctx: Context, node: ir.Node, make: Callable[[Tensor, Tensor, Tensor, bool], None]) -> None:
@@ -48,7 +53,9 @@ def _reduce(ctx: Context, node: ir.Node, make: Callable[[Tensor, Tensor, Tensor,
         x, own = ctx.tied(node, 0), [k for k, a in enumerate(perm) if a in axes]
         out = ctx.result(node, perm)
     else:
-        x, own, out = ctx.input(node, 0), axes, ctx.result(node)
+        perm = ctx.layouts.inputs.get((node, 0), identity(rank(node.inputs[0])))
+        x, out = ctx.input(node, 0, perm), ctx.result(node)
+        own = [k for k, a in enumerate(perm) if a in axes]
     if not own:
         ctx.reshape(x, out.shape, out)
         return
