@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -74,6 +75,15 @@ def test_every_node_that_fails_is_named(parse: Parse) -> None:
 def test_only_the_batch_may_be_free(parse: Parse) -> None:
     (problem,) = EMITTER.problems(parse("g (float[N,C,4] x) => (float[N,C,4] y) { y = Relu(x) }"), board("rpi4"))
     assert problem.node == "input 'x'" and "--shape x=" in problem.fix
+
+
+def test_a_board_without_the_engine_or_its_release(parse: Parse) -> None:
+    (problem,) = EMITTER.problems(parse(SMALL), replace(board("rpi5"), engines={"onnxruntime": ">=1.18"}))
+    assert "names no litert" in problem.why and problem.fix
+    (problem,) = EMITTER.problems(parse(SMALL), replace(board("rpi5"), engines={"litert": "<2"}))
+    assert EMITTER.version in problem.why
+    with pytest.raises(UnsupportedError):
+        EMITTER.emit(parse(SMALL), replace(board("rpi5"), engines={"litert": "<2"}), precision="float32")
 
 
 def test_without_the_package_the_extra_is_named(parse: Parse, monkeypatch: pytest.MonkeyPatch) -> None:

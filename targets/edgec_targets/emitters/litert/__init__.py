@@ -69,7 +69,7 @@ class LiteRT:
         from edgec_targets.numbers import numbers
 
         data = write(model, half=precision == _HALF)
-        problem = loads(data)
+        problem = self._release(board) or loads(data)
         if problem is not None:
             raise _unsupported([problem], f"board '{board.name}'")
         return Built(
@@ -94,8 +94,21 @@ class LiteRT:
         written = convert(model)
         if written.data is None:
             return written.problems
-        problem = loads(written.data)
+        problem = self._release(board) or loads(written.data)
         return [] if problem is None else [problem]
+
+    def _release(self, board: Board) -> Problem | None:
+        """A problem where the board may not have the release that the payload is proven with."""
+        from edgec_runtime.bundle.version import within
+
+        allowed = board.engines.get(self.name)
+        if allowed is None:
+            why = f"The board file names no litert versions, only {', '.join(board.engines)}."
+            return Problem("", "", why, "Add litert to [engines] in the board's file.")
+        if not self.version or within(self.version, allowed):
+            return None
+        why = f"The payload is proven with ai-edge-litert {self.version}; the board's releases are {allowed}."
+        return Problem("", "", why, "Widen [engines] in a board file of your own, or use the onnxruntime payload.")
 
 
 EMITTER = LiteRT()
