@@ -33,7 +33,7 @@ _SHAPE_KEPT = ("GroupNormalization", "MeanVarianceNormalization", "LpNormalizati
 _MOST_BYTES = 32 << 20
 """A folded constant may be this large: weights that a model transposes or casts before use."""
 _ROUNDS = 40
-_OLDEST = 13
+_OLDEST, _IR = 13, 8
 """The opset whose Softmax, Squeeze and Reduce… the writers know; older models are converted."""
 
 
@@ -41,6 +41,7 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
     """A prepared copy of `model`, and what can't be made fixed."""
     copy = model.clone()
     if copy.opset_imports.get("", _OLDEST) < _OLDEST:
+        copy.ir_version = max(copy.ir_version or 0, _IR)  # before 4, initializers had to be inputs as well
         try:
             copy = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(copy), _OLDEST))
         except Exception as e:  # a C++ exception without a class of its own
@@ -93,7 +94,10 @@ def _with_bodies(model: ir.Model) -> ir.Model | None:
     if not unknown:
         return None
     proto = ir.to_proto(model)
-    made = onnx.inliner.inline_selected_functions(proto, sorted(unknown), inline_schema_functions=True)
+    try:
+        made = onnx.inliner.inline_selected_functions(proto, sorted(unknown), inline_schema_functions=True)
+    except Exception:  # a body that needs a type that isn't known: the operator is refused by its name
+        return None
     return None if len(made.graph.node) == len(proto.graph.node) else ir.from_proto(made)
 
 

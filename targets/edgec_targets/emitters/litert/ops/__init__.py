@@ -8,6 +8,7 @@ import importlib
 _FAMILIES: tuple[str, ...] = (
     "activations",
     "convolution",
+    "einsum",
     "elementwise",
     "indexing",
     "linear",

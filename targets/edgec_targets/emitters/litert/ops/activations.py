@@ -45,6 +45,14 @@ def reciprocal(ctx: Context, node: ir.Node) -> None:
     ctx.broadcast("DIV", ctx.scalar(1.0), x, ctx.result(node, ctx.perm(node)))
 
 
+@operator("Tan", layout=Tied())
+def tangent(ctx: Context, node: ir.Node) -> None:
+    """sin / cos."""
+    x = ctx.tied(node, 0)
+    cosine = ctx.unary("COS", x, None, "CosOptions")
+    ctx.broadcast("DIV", ctx.unary("SIN", x), cosine, ctx.result(node, ctx.perm(node)))
+
+
 @operator("Clip", layout=Tied())
 def clip(ctx: Context, node: ir.Node) -> None:
     """RELU, RELU6, RELU_N1_TO_1, RELU_0_TO_1, else MAXIMUM and MINIMUM; bounds may be computed."""

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.registry import Refusal, Tied, operator
-from edgec_targets.emitters.litert.values import array
+from edgec_targets.emitters.litert.values import array, integer
 
 _COMPARISONS = {
     "Equal": "EQUAL",
@@ -42,6 +42,17 @@ def is_nan(ctx: Context, node: ir.Node) -> None:
     """Only a NaN differs from itself."""
     x = ctx.tied(node, 0)
     ctx.broadcast("NOT_EQUAL", x, x, ctx.result(node, ctx.perm(node)))
+
+
+@operator("IsInf", layout=Tied())
+def is_infinite(ctx: Context, node: ir.Node) -> None:
+    """Equality with infinity: of the magnitude, or of one sign."""
+    both = [integer(node, n, 1) for n in ("detect_negative", "detect_positive")]
+    x, out = ctx.tied(node, 0), ctx.result(node, ctx.perm(node))
+    if all(both):
+        x = ctx.unary("ABS", x, None, "AbsOptions")
+    limit = np.nan if not any(both) else np.inf if both[1] else -np.inf
+    ctx.broadcast("EQUAL", x, ctx.scalar(limit), out)
 
 
 @operator("Where", layout=Tied())
