@@ -128,6 +128,17 @@ def test_movers_move_integers_and_pairs_vanish(parse: Parse) -> None:
     assert written.operators["QUANTIZE"] == written.operators["DEQUANTIZE"] == 1
 
 
+def test_upscaling_moves_integers(parse: Parse) -> None:
+    model = parse(
+        """g (float[1,4,6,6] x) => (float[1,4,12,12] y) <float s = {0.05}, uint8 z = {120}, int64[4] k = {1,4,12,12}> {
+           a = QuantizeLinear(x, s, z) b = DequantizeLinear(a, s, z) c = Resize<mode = "nearest">(b, , , k)
+           d = QuantizeLinear(c, s, z) y = DequantizeLinear(d, s, z) }"""
+    )
+    written = exact(ir.to_proto(model), feeds_of({"x": (1, 4, 6, 6)}))
+    assert written.operators["QUANTIZE"] == written.operators["DEQUANTIZE"] == 1
+    assert written.operators["RESIZE_NEAREST_NEIGHBOR"] == 1
+
+
 def test_q_and_dq_that_fit_nowhere_stay(parse: Parse) -> None:
     model = parse(
         """g (float[1,8] x) => (float[1,8] y) <float s = {0.05}, uint8 z = {120}, float t = {0.01}, uint8 u = {3}> {

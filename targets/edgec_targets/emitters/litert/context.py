@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from edgec_targets.emitters.litert.codes import BINARY
 from edgec_targets.emitters.litert.file import File, Quantization, Tensor
+from edgec_targets.emitters.litert.integers import as_int8, real
 from edgec_targets.emitters.litert.layout import Layouts, order
 from edgec_targets.emitters.litert.registry import Perm, Refusal, identity
 from edgec_targets.emitters.litert.values import array, given, rank, shape, stored
@@ -215,7 +217,7 @@ class Context:
     def broadcast(self, code: str, a: Tensor, b: Tensor, out: Tensor | None = None, **fields: Any) -> Tensor:
         """ADD, SUB, MUL, DIV, MAXIMUM … of two tensors."""
         dims = np.broadcast_shapes(a.shape, b.shape)
-        return self.op(code, [a, b], dims, _BINARY.get(code), out=out, **fields)
+        return self.op(code, [a, b], dims, BINARY.get(code), out=out, **fields)
 
     def unary(
         self, code: str, a: Tensor, out: Tensor | None = None, options: str | None = None, **fields: Any
@@ -253,36 +255,3 @@ class Context:
 
 
 _AXES = 6
-_BINARY = {
-    "ADD": "AddOptions",
-    "SUB": "SubOptions",
-    "MUL": "MulOptions",
-    "DIV": "DivOptions",
-    "MAXIMUM": "MaximumMinimumOptions",
-    "MINIMUM": "MaximumMinimumOptions",
-    "POW": "PowOptions",
-    "FLOOR_MOD": "FloorModOptions",
-    "FLOOR_DIV": "FloorDivOptions",
-    "SQUARED_DIFFERENCE": "SquaredDifferenceOptions",
-    "EQUAL": "EqualOptions",
-    "NOT_EQUAL": "NotEqualOptions",
-    "GREATER": "GreaterOptions",
-    "GREATER_EQUAL": "GreaterEqualOptions",
-    "LESS": "LessOptions",
-    "LESS_EQUAL": "LessEqualOptions",
-    "LOGICAL_AND": "LogicalAndOptions",
-    "LOGICAL_OR": "LogicalOrOptions",
-    "LOGICAL_NOT": "LogicalNotOptions",
-}
-
-
-def as_int8(data: np.ndarray) -> np.ndarray:
-    """u8 with zero point z is s8 with zero point z − 128: the same real numbers."""
-    return (data.astype(np.int16) - 128).astype(np.int8) if data.dtype == np.uint8 else data
-
-
-def real(data: np.ndarray, found: Quantization) -> np.ndarray:
-    """What quantized integers stand for, in float32 as DequantizeLinear computes it."""
-    shape = [-1 if n == found.axis else 1 for n in range(data.ndim)] if len(found.scale) > 1 else [1] * data.ndim
-    scale, zero = np.array(found.scale, np.float32).reshape(shape), np.array(found.zero_point).reshape(shape)
-    return np.asarray((as_int8(data).astype(np.int64) - zero).astype(np.float32) * scale)

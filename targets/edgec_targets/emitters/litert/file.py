@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import importlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgec_runtime.errors import UnsupportedError
+from edgec_targets.emitters.litert import packing
 from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.versions import version
 
-_ALIGNMENT = 16
-"""Bytes. What schema.fbs asks of buffers (`force_align: 16`), so that kernels may read a mapped file in place."""
 _LIMIT = (1 << 31) - 1
 """Bytes: flatbuffers' offsets are 32 bits, signed."""
 
@@ -88,7 +84,7 @@ class File:
     def constant(self, array: np.ndarray, quantization: Quantization | None = None) -> Tensor:
         """A constant; the same one for the same content."""
         array = np.asarray(array, order="C")
-        key = (array.dtype.name, array.shape, quantization, _digest(array))
+        key = (array.dtype.name, array.shape, quantization, packing.digest(array))
         if key not in self._constants:
             made = Tensor(len(self.tensors), array.shape, array.dtype.name, quantization, array)
             self._constants[key] = self._add(made, "")
@@ -164,15 +160,15 @@ class File:
             made.shape, made.hasRank = np.array(tensor.shape, np.int32), True
             made.type = getattr(s.TensorType, tensor.dtype.upper())
             made.isVariable = tensor.index in self._variables
-            made.quantization = _quantization(s, tensor.quantization)
-            made.buffer = _buffer(s, model, buffers, tensor.data)
+            made.quantization = packing.quantization(s, tensor.quantization)
+            made.buffer = packing.buffer(s, model, buffers, tensor.data)
             graph.tensors.append(made)
         model.operatorCodes, graph.operators = _operators(s, operations, numbers)
         graph.inputs = np.array([numbers[t.index] for _, t in inputs], np.int32)
         graph.outputs = np.array([numbers[t.index] for _, t in outputs], np.int32)
         model.subgraphs = [graph]
-        model.signatureDefs = [_signature(s, numbers, inputs, outputs)]
-        return _bytes(model)
+        model.signatureDefs = [packing.signature(s, numbers, inputs, outputs)]
+        return packing.packed(model)
 
     def counts(self, outputs: Sequence[Tensor]) -> Counter[str]:
         """How often each operator is in the file."""
@@ -207,71 +203,3 @@ def _operators(s: Any, operations: Sequence[Operation], numbers: Mapping[int, in
                 setattr(operator.builtinOptions, key, value)
         made.append(operator)
     return codes, made
-
-
-def _quantization(s: Any, given: Quantization | None) -> Any:
-    if given is None:
-        return None
-    made = s.QuantizationParametersT()
-    made.scale = np.array(given.scale, np.float32)
-    made.zeroPoint = np.array(given.zero_point, np.int64)
-    made.quantizedDimension = given.axis
-    return made
-
-
-def _buffer(s: Any, model: Any, known: dict[bytes, int], data: np.ndarray | None) -> int:
-    if data is None:
-        return 0
-    content = np.ascontiguousarray(data).astype(data.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8)
-    key = _digest(content)
-    if key not in known:
-        made = _aligned(s)()
-        made.data = content
-        known[key] = len(model.buffers)
-        model.buffers.append(made)
-    return known[key]
-
-
-def _digest(array: np.ndarray) -> bytes:
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).digest()
-
-
-@functools.cache
-def _aligned(s: Any) -> type:
-    """BufferT whose data begin at a multiple of 16: flatc's Python code forgets the schema's `force_align`."""
-
-    class Aligned(s.BufferT):  # type: ignore[misc]
-        def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's own name
-            size = len(self.data)
-            builder.StartVector(1, size, _ALIGNMENT)
-            builder.head -= size
-            builder.Bytes[builder.head : builder.head + size] = self.data.tobytes()
-            data = builder.EndVector()
-            s.BufferStart(builder)
-            s.BufferAddData(builder, data)
-            return s.BufferEnd(builder)
-
-    return Aligned
-
-
-def _signature(
-    s: Any, numbers: Mapping[int, int], inputs: Sequence[tuple[str, Tensor]], outputs: Sequence[tuple[str, Tensor]]
-) -> Any:
-    def entry(name: str, tensor: Tensor) -> Any:
-        made = s.TensorMapT()
-        made.name, made.tensorIndex = name, numbers[tensor.index]
-        return made
-
-    made = s.SignatureDefT()
-    made.signatureKey, made.subgraphIndex = "serving_default", 0
-    made.inputs = [entry(*pair) for pair in inputs]
-    made.outputs = [entry(*pair) for pair in outputs]
-    return made
-
-
-def _bytes(model: Any) -> bytes:
-    flatbuffers = importlib.import_module("flatbuffers")  # without types
-    size = sum(b.data.nbytes for b in model.buffers if b.data is not None)
-    builder = flatbuffers.Builder(size + (1 << 20))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert import exact, fusion, ranks, units
 from edgec_targets.emitters.litert.file import Quantization
 from edgec_targets.emitters.litert.prepare import prepare
+from edgec_targets.emitters.litert.quantizers import parameters
 from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.values import array
 
@@ -80,7 +81,7 @@ def _quantizer(model: ir.Model, name: str) -> ir.Node | None:
 
 def _quantization(model: ir.Model, name: str) -> Quantization | None:
     node = _quantizer(model, name)
-    return None if node is None else units.parameters(node)
+    return None if node is None else parameters(node)
 
 
 def _candidates(found: Quantization) -> list[Quantization]:

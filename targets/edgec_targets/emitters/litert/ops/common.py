@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert.context import Context, as_int8, real
+from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Quantization, Tensor
 from edgec_targets.emitters.litert.fusion import fused
+from edgec_targets.emitters.litert.integers import as_int8, real
 from edgec_targets.emitters.litert.registry import Refusal
 from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.values import array, stored
