@@ -9,7 +9,8 @@ part as it is there.
 start   importing the runtime and loading an installed app, from Python's own start on, with bytecode cached
 call    one call of a model that does next to nothing
 models  one inference, by class of instruction, on each core
-same    int8 answers on each core and on this machine, over the first evaluation inputs
+same    int8 answers on each core and on this machine, over the first evaluation inputs, up to the first operator in
+        floating point
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def models(case: arm_files.Case) -> dict[str, Any]:
     for core_name in CORES:
         core = aarch64.core(core_name)
         for (precision, engine), path in case.files.items():
-            if precision == "float32" and case.name in TOO_LONG:
+            if precision == "integers" or (precision == "float32" and case.name in TOO_LONG):
                 continue
             for way in ("package", "edgec"):
                 if way == "edgec" and engine == "onnxruntime":
@@ -182,26 +183,31 @@ def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str)
 
 
 def same(case: arm_files.Case) -> dict[str, Any]:
-    """SHA-256 (12 digits) of all int8 answers, by engine and machine, and how many inputs they are of."""
-    found: dict[str, Any] = {"inputs": len(case.feeds)}
+    """SHA-256 (12 digits) of int8 answers on each core and here, by engine, over the case's inputs.
+
+    Of the model's integers: cut before its first operator in floating point, which are named.
+    """
+    import onnx
+
+    nodes = arm_files.float_operators(onnx.load(case.files["int8", "onnxruntime"]))
+    found: dict[str, Any] = {"inputs": len(case.feeds), "in floating point": sorted({node.op_type for node in nodes})}
     on_a76: dict[str, Any] = {}
+    every = set()
     for engine in ("onnxruntime", "litert"):
-        path = case.files.get(("int8", engine))
+        path = case.files.get(("integers", engine))
         if path is None:
             continue
         answers = {"x86-64": on_host(path, case.feeds, engine)}
         for core_name in CORES:
-            way = "package" if engine == "onnxruntime" else "edgec"
-            answers[core_name] = inference(aarch64.core(core_name), path, case.feeds, engine, way).answers
-        reference = on_a76[engine] = answers["cortex-a76"]
-        for where, given in answers.items():
-            found[f"{engine} {where}"] = {"sha256": digest(given), "largest difference to A76": apart(given, reference)}
-            print(f"  {engine} {where}: {found[f'{engine} {where}']}", flush=True)
-        found[f"{engine}: all the same"] = len({digest(given) for given in answers.values()}) == 1
-    both = {key.split()[0] for key in found if " cortex-a76" in key}
-    if len(both) == 2:
-        found["onnxruntime to litert, largest difference on A76"] = apart(on_a76["onnxruntime"], on_a76["litert"])
-    found["computed in floating point"] = float_operators(case.files["int8", "onnxruntime"])
+            answers[core_name] = inference(aarch64.core(core_name), path, case.feeds, engine, "edgec").answers
+        on_a76[engine] = answers["cortex-a76"]
+        digests = {where: digest(given) for where, given in answers.items()}
+        every |= set(digests.values())
+        found[engine] = {"sha256": digests, "the same": len(set(digests.values())) == 1}
+        print(f"  {engine}: {found[engine]}", flush=True)
+    found["all the same"] = len(every) == 1
+    if len(on_a76) == 2 and not found["all the same"]:
+        found["onnxruntime to litert, largest difference"] = apart(on_a76["onnxruntime"], on_a76["litert"])
     return found
 
 
@@ -214,41 +220,6 @@ def on_host(path: Path, feeds: Any, engine: str) -> tuple[dict[str, Any], ...]:
     executable = adapter.load(StoredPayload(entry, {"model": str(path)}), {"threads": 1})
     names = [tensor.name for tensor in executable.outputs]
     return tuple(dict(zip(names, executable.run(names, feed), strict=True)) for feed in feeds)
-
-
-def float_operators(path: Path) -> list[str]:
-    """Types of operators of a QDQ file that don't stand between DequantizeLinear and QuantizeLinear."""
-    import onnx
-
-    graph = onnx.load(path).graph
-    light = {"Relu", "Clip", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
-    made_by = {name: node for node in graph.node for name in node.output}
-    users: dict[str, list[Any]] = {name: [] for name in made_by}
-    for node in graph.node:
-        for name in node.input:
-            users.setdefault(name, []).append(node)
-
-    def comes(name: str) -> bool:
-        node = made_by.get(name)
-        known = all(name != given.name for given in graph.input)
-        if node is None:
-            return known
-        return node.op_type == "DequantizeLinear" or (node.op_type in light and all(map(comes, node.input)))
-
-    def goes(name: str) -> bool:
-        return bool(users.get(name)) and all(
-            user.op_type == "QuantizeLinear" or (user.op_type in light and all(map(goes, user.output)))
-            for user in users[name]
-        )
-
-    return sorted(
-        {
-            node.op_type
-            for node in graph.node
-            if node.op_type not in {*light, "QuantizeLinear", "DequantizeLinear"}
-            and not (all(map(comes, node.input)) and all(map(goes, node.output)))
-        }
-    )
 
 
 def digest(answers: Any) -> str:

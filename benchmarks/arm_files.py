@@ -35,7 +35,8 @@ def case(name: str, folder: Path, inputs: int) -> Case:
     given = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
     calibration = data.load_calibration(f"{where}/eval.py:feeds", given).select(0, None, 8)
     passes.run(model)
-    forms = {"float32": model, "int8": quantize.quantize_with_data(model, calibration, effort="plain", arch="").model}
+    int8 = quantize.quantize_with_data(model, calibration, effort="plain", arch="").model
+    forms = {"float32": model, "int8": int8, "integers": integers(int8)}
     files, missing = {}, {}
     for precision, form in forms.items():
         path = folder / f"{name}-{precision}.onnx"
@@ -49,6 +50,59 @@ def case(name: str, folder: Path, inputs: int) -> Case:
         path.write_bytes(written.data)
         files[precision, "litert"] = path
     return Case(name, files, missing, tuple(single(name, inputs)))
+
+
+def integers(model: Any) -> Any:
+    """The part of a QDQ model before its first operator in floating point: its outputs are dequantized integers."""
+    import onnx_ir as ir
+    from onnx.utils import Extractor
+
+    proto = ir.serde.serialize_model(model)
+    behind = [node for node in proto.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    floating = float_operators(proto)
+    made = {name for node in behind if node.op_type == "DequantizeLinear" for name in node.output}
+    weights = {init.name for init in proto.graph.initializer}
+    constant = {n.output[0] for n in behind if n.op_type == "DequantizeLinear" and n.input[0] in weights}
+    ends = [name for node in floating for name in node.input if name in made - constant]
+    given = [v.name for v in proto.graph.input if v.name not in weights]
+    if not ends:
+        return model
+    known = {value.name for value in (*proto.graph.value_info, *proto.graph.output)}
+    import onnx
+
+    if not set(ends) <= known:
+        proto = onnx.shape_inference.infer_shapes(proto)
+    return ir.serde.deserialize_model(Extractor(proto).extract_model(given, list(dict.fromkeys(ends))))
+
+
+def float_operators(proto: Any) -> list[Any]:
+    """The nodes of a QDQ model that don't stand between DequantizeLinear and QuantizeLinear."""
+    graph = proto.graph
+    light = {"Relu", "Clip", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
+    made_by = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[Any]] = {name: [] for name in made_by}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+
+    def comes(name: str) -> bool:
+        node = made_by.get(name)
+        if node is None:
+            return all(name != given.name for given in graph.input)
+        return node.op_type == "DequantizeLinear" or (node.op_type in light and all(map(comes, node.input)))
+
+    def goes(name: str) -> bool:
+        return bool(users.get(name)) and all(
+            user.op_type == "QuantizeLinear" or (user.op_type in light and all(map(goes, user.output)))
+            for user in users[name]
+        )
+
+    return [
+        node
+        for node in graph.node
+        if node.op_type not in {*light, "QuantizeLinear", "DequantizeLinear"}
+        and not (all(map(comes, node.input)) and all(map(goes, node.output)))
+    ]
 
 
 def single(name: str, count: int) -> list[dict[str, Any]]:

@@ -29,8 +29,13 @@ class Buffers:
             if name not in known:
                 raise _bad(f"there is no output {name!r}", f"the model has {', '.join(map(repr, self._names))}")
             _check(array, known[name])
+        if not hasattr(executable, "run_into") and any(isinstance(array, memoryview) for array in out.values()):
+            import numpy
+
+            out = {name: numpy.asarray(array) for name, array in out.items()}  # the same memory
+        self._arrays = dict(out)
         whole = len(out) == len(known)
-        self._bound = executable.bind(self._out) if whole else None
+        self._bound = executable.bind(self._arrays) if whole else None
 
     def holds(self, out: Mapping[str, Any]) -> bool:
         """True if these are the very arrays that are bound."""
@@ -44,34 +49,48 @@ class Buffers:
                 self._bound.run(feeds)
                 return {name: self._out[name] for name in self._names}
             results = dict(zip(self._names, call(self._names, feeds)))
-            for name, array in self._out.items():
+            for name, array in self._arrays.items():
                 if results[name].shape != array.shape:
                     got, room = list(results[name].shape), list(array.shape)
                     raise _bad(f"the output {name!r} came out as {got}", f"the array given for it is {room}")
-                array[...] = results[name]
-                results[name] = array
+                if isinstance(array, memoryview):
+                    array.cast("B")[:] = memoryview(results[name]).cast("B")
+                else:
+                    array[...] = results[name]
+                results[name] = self._out[name]
             return results
 
 
 def _check(array: Any, tensor: Mapping[str, Any]) -> None:
-    import numpy
-
     from edgec_runtime import arrays
 
-    name = tensor["name"]
-    if not isinstance(array, numpy.ndarray):
-        raise _bad(f"the array for the output {name!r} is a {type(array).__name__}", "outputs go into numpy arrays")
-    if array.dtype != arrays.numpy_type(tensor["dtype"]):
-        want = text(tensor["dtype"], tensor["shape"])
-        raise _bad(f"the array for the output {name!r} is {arrays.name_of(array)}", f"the output is {want}")
+    name, want = tensor["name"], text(tensor["dtype"], tensor["shape"])
+    if isinstance(array, memoryview):
+        kind = arrays.name_of_format(array.format, array.itemsize) or array.format
+        right = kind == tensor["dtype"] or (kind, tensor["dtype"]) == ("uint16", "float16")
+        writable = array.c_contiguous and not array.readonly
+    else:
+        try:
+            import numpy
+        except ImportError:
+            raise _bad(f"the array for the output {name!r} is a {type(array).__name__}", _WHAT) from None
+        if not isinstance(array, numpy.ndarray):
+            raise _bad(f"the array for the output {name!r} is a {type(array).__name__}", _WHAT)
+        kind = arrays.name_of(array)
+        right = array.dtype == arrays.numpy_type(tensor["dtype"])
+        writable = array.flags.c_contiguous and array.flags.writeable
+    if not right:
+        raise _bad(f"the array for the output {name!r} is {kind}", f"the output is {want}")
     fits = len(array.shape) == len(tensor["shape"]) and all(
-        isinstance(want, str) or have == want for have, want in zip(array.shape, tensor["shape"])
+        isinstance(size, str) or have == size for have, size in zip(array.shape, tensor["shape"])
     )
     if not fits:
-        want = text(tensor["dtype"], tensor["shape"])
         raise _bad(f"the array for the output {name!r} is {list(array.shape)}", f"the output is {want}")
-    if not array.flags.c_contiguous or not array.flags.writeable:
+    if not writable:
         raise _bad(f"the array for the output {name!r} can't be written into", "it is read-only, or has gaps")
+
+
+_WHAT = "outputs go into numpy arrays, or memoryviews"
 
 
 def _bad(what: str, why: str) -> BadInputError:

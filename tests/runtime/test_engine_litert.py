@@ -183,6 +183,11 @@ def test_through_the_runtime(tmp_path, kit):
             model.run({"x": memoryview(np.zeros((4, 2), np.float32)[:, :1].T)})
         out = {"y": np.empty((1, 4), np.float32)}
         assert model.run({"x": X}, out=out)["y"] is out["y"] and out["y"].tolist() == RELU
+        view = memoryview(bytearray(16)).cast("f", (1, 4))
+        assert model.run({"x": memoryview(X)}, out={"y": view})["y"] is view and view.tolist() == RELU
+        for wrong in (memoryview(bytes(16)).cast("f", (1, 4)), memoryview(bytearray(16)), [0, 0, 0, 0]):
+            with pytest.raises(BadInputError, match="the array for the output 'y'"):
+                model.run({"x": X}, out={"y": wrong})
     with pytest.raises(UsageError, match="closed"):
         model.run({"x": X})
 

@@ -236,3 +236,19 @@ def test_failures_are_bad_input_in_the_runtime(tmp_path, kit, monkeypatch):
         with pytest.raises(BadInputError, match="failed on these inputs"):
             loaded.run({"x": np.zeros(4, np.float32), "shape": np.array([3, 3])})
         assert loaded.run({"x": np.zeros(4, np.float32), "shape": np.array([4, 1])})["y"].shape == (4, 1)
+
+
+@pytest.mark.parametrize("way", ["library", "package"])
+def test_outputs_into_memoryviews(tmp_path, kit, way, monkeypatch):
+    if way == "library":
+        monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    else:
+        monkeypatch.setenv(onnxruntime_capi.VARIABLE, "/nowhere")
+    kit.files["payloads/onnxruntime/model.onnx"] = identity(shape=(2, 3))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    with rt.load(kit.write(tmp_path), trust=kit.trust) as loaded:
+        assert (loaded._executable.__class__.__module__ == onnxruntime_capi.__name__) is (way == "library")
+        view = memoryview(bytearray(24)).cast("f", (2, 3))
+        for factor in (1, 2):
+            assert loaded.run({"x": x * factor}, out={"y": view})["y"] is view
+            assert view.tolist() == (x * factor).tolist()

@@ -174,7 +174,10 @@ class Executable(base.Executable):
             for port, array in zip(self._ports(names), arrays):
                 if array.shape != port.shape:
                     raise CallError(f"the output {port.name!r} came out as {list(port.shape)}")
-                array[...] = port.array()
+                if array.__class__ is memoryview:
+                    array.cast("B")[:] = port.view
+                else:
+                    array[...] = port.array()
 
     def bind(self, outputs: Mapping[str, Any]) -> Bound:
         """A run whose answers are copied into these arrays."""
