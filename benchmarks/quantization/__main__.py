@@ -144,7 +144,7 @@ class Run:
             [python, "-m", "benchmarks.quantization.score", str(path)], check=True, cwd=ROOT, env=environment
         )
         times = json.loads(Path(work["times"]).read_text()) if work["time"] else {}
-        base = times.get(identity("float32", "as given", "onnxruntime"))
+        base: Any = times.get(identity("float32", "as given", "onnxruntime"))
         for job in jobs:
             row = rows[job["id"]]
             row |= json.loads(Path(job["kept"]).read_text())

@@ -98,7 +98,7 @@ def bars(found: dict[str, Any]) -> list[Bar]:
     silero = found["rows"].get("silero_vad", {}).get("float32: as given @ onnxruntime", {}).get("value", 1.0)
     weights8 = ("weights INT8", "weight-only int8", "MatMulNBits 8")
     weights4 = ("weights INT4", "weight-only int4", "MatMulNBits 4", "weights 4 bits", "int4")
-    lite0, cosine = "efficientnet_lite0", number("cosine_p5", 0.990, "p5 {:.4f}")
+    lite0, cosine = "efficientnet_lite0", number("cosine_p5", 0.990, "{:.4f} p5")
     return [
         Bar("EfficientNet-Lite0, int8", lite0, (db(23), agreement(99), speed(2.0), megabytes(5.2))),
         Bar("the same, for CPUs without VNNI", lite0, (db(18.5), agreement(98)), words=("7-bit", "reduce_range")),
@@ -111,9 +111,9 @@ def bars(found: dict[str, Any]) -> list[Bar]:
         Bar(
             "UltraFace",
             "ultraface",
-            (number("value", 0.99, "F1 {:.3f}"), number("mean_iou", 0.97, "IoU {:.3f}"), speed(1.2)),
+            (number("value", 0.99, "{:.3f} F1"), number("mean_iou", 0.97, "{:.3f} IoU"), speed(1.2)),
         ),
-        Bar("Silero VAD", "silero_vad", (number("value", silero - 0.005, "AUC {:.4f}"),)),
+        Bar("Silero VAD", "silero_vad", (number("value", silero - 0.005, "{:.4f} AUC"),)),
         Bar("ResNet-8", "resnet8_cifar10", (db(22.8), agreement(98.7), speed(1.0))),
         Bar("DS-CNN", "dscnn_kws", (db(27.4), agreement(99), speed(1.0))),
         Bar("PP-OCR direction classifier", "ppocr_cls", (agreement(99), speed(1.0))),

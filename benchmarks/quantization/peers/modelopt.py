@@ -41,7 +41,7 @@ def quantized(case: Case, out: Path, **how: Any) -> None:
 
 
 REST = tuple(case for case in CONVOLUTIONAL + TRANSFORMER if case not in SYMMETRIC)
-INT8 = {
+INT8: dict[str, dict[str, Any]] = {
     "int8, entropy (default)": {"quantize_mode": "int8", "calibration_method": "entropy"},
     "int8, max, stored as int8": {"quantize_mode": "int8", "calibration_method": "max", "dq_only": True},
 }
