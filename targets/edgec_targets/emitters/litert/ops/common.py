@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgec_targets.emitters.litert import rescaling
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Quantization, Tensor
 from edgec_targets.emitters.litert.fusion import fused
@@ -108,14 +109,9 @@ def bias(ctx: Context, value: ir.Value | None, channels: int, x: Tensor, w: Tens
 
 def requantized(ctx: Context, tensor: Tensor, quantization: Quantization | None) -> Tensor:
     """The same real numbers by another scale and zero point; the tensor itself where they are the same."""
-    if quantization is None or tensor.quantization == quantization:
+    if quantization is None or tensor.quantization is None or tensor.quantization == quantization:
         return tensor
-    if tensor.data is not None and tensor.quantization is not None:
-        whole = (
-            np.rint(real(tensor.data, tensor.quantization) / np.float32(quantization.scale[0]))
-            + quantization.zero_point[0]
-        )
-        return ctx.file.constant(np.clip(whole, -128, 127).astype(np.int8), quantization)
-    # Not QUANTIZE from integers to integers: XNNPACK's kernel has a multiplier of eight fractional bits.
-    wide = ctx.op("DEQUANTIZE", [tensor], tensor.shape, "DequantizeOptions", dtype="float32")
-    return ctx.op("QUANTIZE", [wide], tensor.shape, "QuantizeOptions", dtype="int8", quantization=quantization)
+    if tensor.data is not None:
+        table = rescaling.answers(tensor.quantization, quantization)
+        return ctx.file.constant(table[tensor.data.astype(np.int16) + 128], quantization)
+    return rescaling.rescale(ctx.file, tensor, quantization)
