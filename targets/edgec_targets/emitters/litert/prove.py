@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import hashlib
 import importlib
 import subprocess
 import sys
@@ -24,14 +24,23 @@ else:
     sys.stdout.write("taken")
 """
 _SECONDS = 300
+_ASKED: dict[bytes, Problem | None] = {}
+"""SHA-256 of a file -> what the engine said of it, in this process."""
 
 
-@functools.lru_cache(maxsize=8)
 def loads(data: bytes) -> Problem | None:
     """None where the interpreter takes the file and plans its memory; else the problem, in the engine's words.
 
-    In a process of its own: some of the engine's checks end the process, and a compile must not end with it.
+    In a process of its own: some of the engine's checks end the process, and a compile must not end with it. Boards
+    mostly get the same file: it is asked for once.
     """
+    key = hashlib.sha256(data).digest()
+    if key not in _ASKED:
+        _ASKED[key] = _ask(data)
+    return _ASKED[key]
+
+
+def _ask(data: bytes) -> Problem | None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", _LOAD], input=data, capture_output=True, timeout=_SECONDS, check=False
