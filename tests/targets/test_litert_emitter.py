@@ -72,6 +72,12 @@ def test_every_node_that_fails_is_named(parse: Parse) -> None:
     assert EMITTER.problems(parse(SMALL), board("rpi4")) == []
 
 
+def test_a_node_that_contradicts_itself_is_a_problem(parse: Parse) -> None:
+    model = parse("g (float[2,3] x) => (float[2,3] y) <float[4] c = {1,2,3,4}> { [odd] y = Add(x, c) }")
+    (problem,) = EMITTER.problems(model, board("rpi4"))
+    assert problem.node == "odd" and problem.why
+
+
 def test_only_the_batch_may_be_free(parse: Parse) -> None:
     (problem,) = EMITTER.problems(parse("g (float[N,C,4] x) => (float[N,C,4] y) { y = Relu(x) }"), board("rpi4"))
     assert problem.node == "input 'x'" and "--shape x=" in problem.fix

@@ -459,6 +459,10 @@ def test_integers_of_64_bits() -> None:
         check(*model(op, Fed(i64(1, -2, 3)), Fed(i64(5, 6, -7))))
 
 
+def test_a_slope_for_each_channel_as_opset_6_had_it() -> None:
+    check(*model("PRelu", x(2, 3, 4, 5), normal(3), opset=6))
+
+
 def test_a_chain_of_selections_keeps_types() -> None:
     check(*model("Equal", Fed(np.array([1, 2, 3], np.int8)), Fed(np.array([1, 5, 3], np.int8))))
 
@@ -483,7 +487,7 @@ def test_a_dynamically_quantized_product() -> None:
     assert np.linalg.norm(got - true) <= np.linalg.norm(theirs - true)
 
 
-# The operators of 60 real models: vision, speech and text, float and quantized.
+# The operators that real models use: vision, speech and text, float and quantized.
 REAL = [
     "Add",
     "And",

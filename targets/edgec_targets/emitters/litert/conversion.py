@@ -92,6 +92,10 @@ def _node(context: Context, node: ir.Node, version: int, lost: set[ir.Value]) ->
     except Refusal as e:
         lost.update(node.outputs)
         return Problem(name, operator, e.why, e.fix)
+    except (ValueError, TypeError, IndexError, KeyError, AssertionError) as e:
+        # A node that contradicts its own shapes, or a mistake of ours: the other payloads still ship.
+        lost.update(node.outputs)
+        return Problem(name, operator, f"Writing it failed: {type(e).__name__}: {e}", _FIX)
     return None
 
 

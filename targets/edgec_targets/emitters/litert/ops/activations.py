@@ -10,7 +10,7 @@ from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.fusion import activation, bounds
 from edgec_targets.emitters.litert.registry import Tied, operator
 from edgec_targets.emitters.litert.schema import schema
-from edgec_targets.emitters.litert.values import axis, given, number, rank, text
+from edgec_targets.emitters.litert.values import array, axis, given, number, rank, shape, text
 
 _SIMPLE: dict[str, tuple[str, str | None]] = {
     "Abs": ("ABS", "AbsOptions"),
@@ -99,7 +99,13 @@ def leaky_relu(ctx: Context, node: ir.Node) -> None:
 @operator("PRelu", layout=Tied())
 def prelu(ctx: Context, node: ir.Node) -> None:
     """relu(x) − slope · relu(−x): TFLite's own PRELU wants a slope of exactly the channel's axes."""
-    x, slope, out = ctx.tied(node, 0), ctx.tied(node, 1), ctx.result(node, ctx.perm(node))
+    slopes, dims = array(node.inputs[1]), shape(node.inputs[0])
+    x, out = ctx.tied(node, 0), ctx.result(node, ctx.perm(node))
+    if slopes is not None and slopes.ndim == 1 and len(dims) > 1 and slopes.size == dims[1] != dims[-1]:
+        # One a channel, as opset 6 had it: the converter to newer opsets leaves the shape.
+        slope = ctx.constant(ctx.fit(slopes.reshape(-1, *(1,) * (len(dims) - 2)), ctx.perm(node)))
+    else:
+        slope = ctx.tied(node, 1)
     if slope.data is not None and len(x.shape) > 1 and slope.size in (1, x.shape[-1]) and slope.size == slope.shape[-1]:
         alpha = np.broadcast_to(slope.data.reshape(-1), (x.shape[-1],))
         dims = (1,) * (len(x.shape) - 2) + (x.shape[-1],)
