@@ -459,6 +459,10 @@ def test_integers_of_64_bits() -> None:
         check(*model(op, Fed(i64(1, -2, 3)), Fed(i64(5, 6, -7))))
 
 
+def test_a_normalizations_mean_and_factor() -> None:
+    check(*model("LayerNormalization", x(2, 3, 8), normal(8), normal(8), outputs=3))
+
+
 def test_a_slope_for_each_channel_as_opset_6_had_it() -> None:
     check(*model("PRelu", x(2, 3, 4, 5), normal(3), opset=6))
 

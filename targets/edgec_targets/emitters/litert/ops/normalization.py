@@ -16,12 +16,19 @@ def _mean(ctx: Context, x: Tensor, axes: list[int]) -> Tensor:
     return ctx.op("MEAN", [x, ctx.numbers(axes)], dims, "ReducerOptions", keepDims=True)
 
 
-def _standard(ctx: Context, x: Tensor, axes: list[int], epsilon: float, *, centred: bool = True) -> Tensor:
-    """(x − mean) / √(variance + epsilon) over the file's axes; without the mean if not `centred` (RMS)."""
-    if centred:
-        x = ctx.broadcast("SUB", x, _mean(ctx, x, axes))
+def _standard(
+    ctx: Context, x: Tensor, axes: list[int], epsilon: float, *, centred: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(x − mean) / √(variance + epsilon) over the file's axes, the mean, and the factor.
+
+    Without the mean if not `centred` (RMS).
+    """
+    mean = _mean(ctx, x, axes) if centred else None
+    if mean is not None:
+        x = ctx.broadcast("SUB", x, mean)
     variance = _mean(ctx, ctx.unary("SQUARE", x, None, "SquareOptions"), axes)
-    return ctx.broadcast("MUL", x, ctx.unary("RSQRT", ctx.broadcast("ADD", variance, ctx.scalar(epsilon))))
+    factor = ctx.unary("RSQRT", ctx.broadcast("ADD", variance, ctx.scalar(epsilon)))
+    return ctx.broadcast("MUL", x, factor), mean, factor
 
 
 def _affine(ctx: Context, x: Tensor, scale: Tensor | None, shift: Tensor | None, out: Tensor) -> None:
@@ -43,13 +50,14 @@ def _channels(ctx: Context, node: ir.Node, index: int, of: int) -> Tensor | None
 @operator("LayerNormalization", "RMSNormalization", layout=Tied())
 def layer(ctx: Context, node: ir.Node) -> None:
     """Over all axes from `axis` on."""
-    if used(node, 1) or used(node, 2):
-        raise Refusal("Its mean or deviation is used.")
     perm, of = ctx.perm(node), rank(node.inputs[0])
     first = axis(node, -1, of)
     own = [k for k, a in enumerate(perm) if a >= first]
     centred = node.op_type == "LayerNormalization"
-    x = _standard(ctx, ctx.tied(node, 0), own, number(node, "epsilon", 1e-5), centred=centred)
+    x, mean, factor = _standard(ctx, ctx.tied(node, 0), own, number(node, "epsilon", 1e-5), centred=centred)
+    for index, tensor in ((1, mean), (2, factor)):
+        if used(node, index) and tensor is not None:
+            ctx.put(node.outputs[index], perm, tensor)
     scale, shift = (ctx.tied(node, i) if given(node, i) is not None else None for i in (1, 2))
     _affine(ctx, x, scale, shift, ctx.result(node, perm))
 
@@ -59,7 +67,7 @@ def instance(ctx: Context, node: ir.Node) -> None:
     """Over the spatial axes of each channel."""
     perm, of = ctx.perm(node), rank(node.inputs[0])
     own = [k for k, a in enumerate(perm) if a > 1]
-    x = _standard(ctx, ctx.tied(node, 0), own, number(node, "epsilon", 1e-5))
+    x, _, _ = _standard(ctx, ctx.tied(node, 0), own, number(node, "epsilon", 1e-5))
     _affine(ctx, x, _channels(ctx, node, 1, of), _channels(ctx, node, 2, of), ctx.result(node, perm))
 
 
@@ -73,7 +81,8 @@ def group(ctx: Context, node: ir.Node) -> None:
     split = ctx.reshape(x, (*x.shape[:at], groups, channels // groups, *x.shape[at + 1 :]))
     kept = {at, perm.index(0) + (1 if perm.index(0) > at else 0)}
     own = [k for k in range(len(split.shape)) if k not in kept]
-    made = ctx.reshape(_standard(ctx, split, own, number(node, "epsilon", 1e-5)), x.shape)
+    apart, _, _ = _standard(ctx, split, own, number(node, "epsilon", 1e-5))
+    made = ctx.reshape(apart, x.shape)
     both: list[Tensor | None] = []
     for index in (1, 2):
         data = constant(node, index, "scale or bias")
