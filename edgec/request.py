@@ -27,7 +27,8 @@ class Request:
 
     `max_drop` is the budget's text ("0.5%", "0.5pt", "0.005") or None: then the default of 1 % holds where int8 was
     not asked for by name, and nothing is refused where it was (a search always has one). `confidence`: the budget must
-    hold for the drop's upper bound at it. `golden` None: real inputs where there is data.
+    hold for the drop's upper bound at it. `engines`: payloads for these alone; none named: for all that a board may
+    have. `golden` None: real inputs where there is data.
     """
 
     boards: tuple[str, ...]
@@ -37,6 +38,7 @@ class Request:
     confidence: float | None = None
     shapes: Mapping[str, Sequence[int | str]] = field(default_factory=dict)
     exclude: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
     method: Method = "minmax"
     golden: Golden | None = None
     name: str | None = None
@@ -82,6 +84,7 @@ class Request:
             **asdict(self),
             "boards": list(self.boards),
             "exclude": list(self.exclude),
+            "engines": list(self.engines),
             "shapes": {name: list(dims) for name, dims in self.shapes.items()},
         }
 
@@ -94,6 +97,7 @@ class Request:
                     **values,
                     "boards": tuple(values["boards"]),
                     "exclude": tuple(values["exclude"]),
+                    "engines": tuple(values["engines"]),
                 }
             )
         except (KeyError, TypeError) as e:

@@ -17,6 +17,7 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     folder = tmp_path_factory.mktemp("edgec")
     monkeypatch.setenv("EDGEC_CONFIG", str(folder / "config"))
     monkeypatch.setenv("EDGEC_ROOT", str(folder / "root"))
+    monkeypatch.setenv("EDGEC_CACHE", str(folder / "cache"))
     return folder
 
 

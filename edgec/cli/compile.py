@@ -44,6 +44,13 @@ from edgec.request import FORMS, PRECISIONS
     help=f"auto: integers where they keep the budget and are not slower. One of {', '.join(PRECISIONS)}.",
 )
 @click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    metavar="NAME",
+    help="A payload for this engine alone (repeatable) [default: for each that the board may have].",
+)
+@click.option(
     "--confidence",
     type=float,
     metavar="C",

@@ -191,9 +191,7 @@ def refuse_ignored(ctx: click.Context) -> None:
     refuse_search_alone(ctx, "max_drop", "executor")
     precision = ctx.params["precision"]
     if precision not in ("int8-weights", "int4-weights"):
-        refuse(
-            ctx, ["max_bytes"], "It is about weights alone.", "Add --precision int8-weights or int4-weights."
-        )
+        refuse(ctx, ["max_bytes"], "It is about weights alone.", "Add --precision int8-weights or int4-weights.")
     if precision == "int8":
         return
     refuse_for_form(ctx, precision, has_data=ctx.params["calib"] is not None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from edgec.errors import MissingError, UnsupportedError
+from edgec.errors import MissingError, UnsupportedError, UsageError
 from edgec.measure.machine import this_machine
 from edgec.quantize import portable
 from edgec.stages.boards import Kind
@@ -55,19 +55,25 @@ class Emitted:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def emit(models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str]) -> Emitted:
+def emit(
+    models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str], engines: Collection[str] = ()
+) -> Emitted:
     """Emit `models[precision]` for a board in each of `precisions`; seven-bit variants only where CPUs may saturate.
 
-    Every engine that the board may have writes its payload; one that can't is left out with its reason, as long as
-    another can. On a machine that saturates itself, eight-bit weights can't be proven for such boards: they get seven
-    bits alone. Raises UnsupportedError (exit 4) that lists each engine's refusal where none can write a precision.
+    Every engine that the board may have, of `engines` where some are named, writes its payload; one that can't is left
+    out with its reason, as long as another can. On a machine that saturates itself, eight-bit weights can't be proven
+    for such boards: they get seven bits alone.
+
+    Raises:
+        UnsupportedError: no engine can write a precision; each one's refusal is listed (exit 4).
+        UsageError: `engines` names none that the board may have.
     """
     made = Emitted()
     board = kind.board
     saturates = portable.may_saturate(board.arch, board.isa)
     unproven = saturates and portable.NARROW in models and not this_machine().exact_int8
     for precision in precisions:
-        if precision == portable.NARROW and (not saturates or unproven):
+        if precision == portable.NARROW and (not saturates or unproven or (engines and portable.ENGINE not in engines)):
             continue
         source = portable.NARROW if precision == "int8" and unproven else precision
         model = models[source]
@@ -75,7 +81,7 @@ def emit(models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str]) 
             model = kind.target.legalize(model.clone(), kind.board)
         refusals: list[UnsupportedError | MissingError] = []
         found: list[Candidate] = []
-        for emitter in _emitters(kind, precision):
+        for emitter in _emitters(kind, precision, engines):
             try:
                 plain = "int8" if precision == portable.NARROW else precision
                 built = emitter.emit(model, board, precision=plain)
@@ -89,11 +95,18 @@ def emit(models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str]) 
     return made
 
 
-def _emitters(kind: Kind, precision: str) -> list[Emitter]:
+def _emitters(kind: Kind, precision: str, engines: Collection[str]) -> list[Emitter]:
     """Those whose engines the board may have, in the target's order. Variants are one engine's alone."""
     if precision == portable.NARROW:
         return [emitter for emitter in kind.target.emitters if emitter.name == portable.ENGINE]
-    able = [emitter for emitter in kind.target.emitters if emitter.name in kind.board.engines]
+    able = [e for e in kind.target.emitters if e.name in kind.board.engines and (not engines or e.name in engines)]
+    if engines and not able:
+        have = ", ".join(e.name for e in kind.target.emitters if e.name in kind.board.engines)
+        raise UsageError(
+            f"{kind.board.name} has no engine called {' or '.join(sorted(engines))}",
+            f"It may have {have}.",
+            "Name one of these with --engine, or leave it out.",
+        )
     ranked = kind.target.rank(kind.board, precision) if kind.target.rank else ()
     return sorted(able or kind.target.emitters, key=lambda e: ranked.index(e.name) if e.name in ranked else len(ranked))
 

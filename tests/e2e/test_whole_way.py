@@ -61,6 +61,8 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
         folder / "model.onnx",
         "-t",
         "host,rpi4",
+        "--engine",
+        "onnxruntime",
         "--precision",
         precision,
         "--calib",
@@ -86,6 +88,27 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
             )
         assert [o.name for o in plain.get_outputs()] == outputs
         assert case.evaluate(lambda feed: plain.run(None, feed), limit) == through_runtime  # noqa: B023
+
+
+@pytest.mark.parametrize("name", ["dscnn_kws", "resnet8_cifar10"])
+def test_an_arm_board_gets_a_payload_for_each_engine(zoo: Callable[[str], Path], name: str, tmp_path: Path) -> None:
+    """Both answer alike here, the one expected to be faster comes first, and a machine without one takes the other."""
+    pytest.importorskip("ai_edge_litert", reason="pip install 'edgec[litert]'")
+    import edgec_runtime as rt
+
+    folder = zoo(name)
+    bundle = tmp_path / "model.edge"
+    asked = ["-t", "rpi5", "--precision", "int8", "--calib", f"{folder}/eval.py:feeds", "--effort", "plain"]
+    made = edgec("compile", folder / "model.onnx", *asked, "-o", bundle)
+    assert [p["engine"] for p in made["payloads"]] == ["litert", "onnxruntime"]
+    assert [p["proven_with"]["package"] for p in made["payloads"]] == ["ai-edge-litert", "onnxruntime"]
+    case = case_module(folder)
+    feeds = [feed for feed, _ in zip(case.feeds("eval"), range(30), strict=False)]
+    answers = {}
+    for payload in made["payloads"]:
+        with rt.load(bundle, engine=payload["engine"]) as model:
+            answers[payload["engine"]] = np.concatenate([next(iter(model.run(feed).values())) for feed in feeds])
+    assert np.abs(answers["litert"] - answers["onnxruntime"]).max() < 1e-6, "integers alike; softmax is float"
 
 
 def test_the_readme_way(zoo: Callable[[str], Path], tmp_path: Path) -> None:

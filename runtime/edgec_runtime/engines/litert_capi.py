@@ -13,6 +13,7 @@ import os
 
 from edgec_runtime.engines import base, foreign, native
 from edgec_runtime.engines.foreign import byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
+from edgec_runtime.engines.hush import Hush
 from edgec_runtime.engines.library import LOADED, Library, find
 from edgec_runtime.engines.memory import Port, refuse, takes
 from edgec_runtime.engines.native import CallError
@@ -161,7 +162,8 @@ class Executable(native.Executable):
                 api.call("LiteRtCreateOpaqueOptions", b"xnnpack", text, free, byref(opaque))
                 api.call("LiteRtAddOpaqueOptions", options, opaque)
             compiled = byref(self._compiled)
-            api.call("LiteRtCreateCompiledModel", api.environment, self._model, options, compiled)
+            with Hush():
+                api.call("LiteRtCreateCompiledModel", api.environment, self._model, options, compiled)
         finally:
             api.give_back("LiteRtDestroyOptions", options)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgec_runtime import dtypes
 from edgec_runtime.engines import base
+from edgec_runtime.engines.hush import Hush
 from edgec_runtime.engines.native import CallError, closed
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class Engine(base.Engine):
         path = payload.path("model")
         given = {"model_path": path} if path else {"model_content": bytes(payload.buffer("model"))}
         try:
-            interpreter = make(num_threads=count, **given)
-            interpreter.allocate_tensors()
+            with Hush():
+                interpreter = make(num_threads=count, **given)
+                interpreter.allocate_tensors()
         except (RuntimeError, ValueError) as error:
             raise base.RefusedError(
                 "LiteRT refuses the model",
