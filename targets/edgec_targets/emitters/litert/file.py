@@ -55,7 +55,6 @@ class Operation:
     outputs: tuple[Tensor, ...]
     options: str | None
     fields: Mapping[str, Any]
-    variables: tuple[int, ...] = ()
 
 
 class File:
@@ -67,19 +66,12 @@ class File:
         self._names: dict[int, str] = {}
         self._constants: dict[tuple[Any, ...], Tensor] = {}
         self._producers: dict[int, Operation] = {}
-        self._variables: set[int] = set()
 
     def tensor(
         self, shape: Iterable[int], dtype: str, quantization: Quantization | None = None, name: str = ""
     ) -> Tensor:
         """A new activation."""
         return self._add(Tensor(len(self.tensors), tuple(int(d) for d in shape), dtype, quantization), name)
-
-    def variable(self, shape: Iterable[int]) -> Tensor:
-        """A float32 state tensor: zero when the interpreter is made, kept between calls."""
-        made = self.tensor(shape, "float32")
-        self._variables.add(made.index)
-        return made
 
     def constant(self, array: np.ndarray, quantization: Quantization | None = None) -> Tensor:
         """A constant; the same one for the same content."""
@@ -100,11 +92,10 @@ class File:
         inputs: Sequence[Tensor | None],
         outputs: Sequence[Tensor],
         options: str | None = None,
-        variables: tuple[int, ...] = (),
         **fields: Any,
     ) -> None:
         """Append an operator; `options` is the schema's options table, `fields` its values."""
-        made = Operation(code, tuple(inputs), tuple(outputs), options, fields, variables)
+        made = Operation(code, tuple(inputs), tuple(outputs), options, fields)
         self.operations.append(made)
         for tensor in outputs:
             self._producers[tensor.index] = made
@@ -159,7 +150,6 @@ class File:
             made.name = self._names.get(tensor.index, "")
             made.shape, made.hasRank = np.array(tensor.shape, np.int32), True
             made.type = getattr(s.TensorType, tensor.dtype.upper())
-            made.isVariable = tensor.index in self._variables
             made.quantization = packing.quantization(s, tensor.quantization)
             made.buffer = packing.buffer(s, model, buffers, tensor.data)
             graph.tensors.append(made)
@@ -194,8 +184,6 @@ def _operators(s: Any, operations: Sequence[Operation], numbers: Mapping[int, in
         operator.opcodeIndex = order.index(o.code)
         operator.inputs = np.array([-1 if t is None else numbers[t.index] for t in o.inputs], np.int32)
         operator.outputs = np.array([numbers[t.index] for t in o.outputs], np.int32)
-        if o.variables:
-            operator.mutatingVariableInputs = [n in o.variables for n in range(len(o.inputs))]
         if o.options is not None:
             operator.builtinOptionsType = getattr(s.BuiltinOptions, o.options)
             operator.builtinOptions = getattr(s, f"{o.options}T")()
