@@ -110,9 +110,9 @@ def single(name: str, count: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for feed in zoo.module(name).feeds("eval"):
         rows = max(np.shape(value)[0] if np.ndim(value) else 1 for value in feed.values())
-        batched = name not in ("silero_vad",) and all(np.ndim(v) and np.shape(v)[0] == rows for v in feed.values())
-        for row in range(rows if batched else 1):
-            found.append({k: np.ascontiguousarray(v[row : row + 1]) if batched else v for k, v in feed.items()})
+        batched = {key for key, value in feed.items() if np.ndim(value) and np.shape(value)[0] == rows}
+        for row in range(rows):
+            found.append({k: np.ascontiguousarray(v[row : row + 1]) if k in batched else v for k, v in feed.items()})
             if len(found) == count:
                 return found
     return found
