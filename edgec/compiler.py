@@ -90,7 +90,9 @@ def compile(
     left_out: dict[str, dict[str, str]] = {}
     groups = quantize.groups(kinds, request)
     quantized = {
-        key: quantize.run(fused[key.passes].model, given, request, boards, wanted, progress, recipe, executor)
+        key: quantize.run(
+            fused[key.passes].model, given, request, boards, wanted, progress, key.alike, recipe, executor
+        )
         for key, boards in groups.items()
     }
     for kind in kinds:

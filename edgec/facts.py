@@ -5,11 +5,12 @@ No clock and no randomness here: the same stages give the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import platform
 import zlib
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
     from edgec_targets.types import Built
 
 TOOLS = ("edgec", "edgec-runtime", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+OPTIONAL = ("ai-edge-litert",)  # where it is installed there may be payloads for it
 
 
 def tools() -> dict[str, str]:
     """Versions of everything that can change the bytes of a bundle."""
-    return {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION, **{n: version(n) for n in TOOLS}}
+    found = {n: version(n) for n in TOOLS}
+    for name in OPTIONAL:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {"python": platform.python_version(), "zlib": zlib.ZLIB_RUNTIME_VERSION, **found}
 
 
 def dtype(value: ir.Value) -> str:

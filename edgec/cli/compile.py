@@ -112,6 +112,9 @@ def command(
     out.table("", ["board", "engine", "precision", "size", "accuracy"], rows)
     for decision in made.decisions:
         out.line(f"{decision.board}: {decision.precision}, since {decision.why}")
+    for board, left_out in made.report["left_out"].items():
+        for payload, why in left_out.items():
+            out.line(f"{board}: no {payload}: {why}")
     if not calib and asked["precision"] == "auto":
         out.line("no calibration data, so no int8: add --calib DATA for a smaller and faster model")
     total = made.size

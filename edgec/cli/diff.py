@@ -43,10 +43,19 @@ def _rows(value: dict[str, Any], path: str = "") -> Any:
         where = f"{path}{key}"
         if isinstance(item, list):
             yield [where, *(_short(side) for side in item)]
+        elif path == "payloads " and (side := _only(item)) is not None:
+            facts = ", ".join(str(item[fact][side]) for fact in ("board", "precision") if fact in item)
+            yield [where, *(("–", facts) if side else (facts, "–"))]
         elif not any(isinstance(v, (dict, list)) for v in item.values()):
             yield [where, "", ", ".join(f"{k} {_short(v)}" for k, v in item.items())]
         else:
             yield from _rows(item, f"{where} ")
+
+
+def _only(payload: dict[str, Any]) -> int | None:
+    """0 or 1 where a payload is in the first or the second bundle alone; None where in both."""
+    sides = [any(pair[side] is not None for pair in payload.values()) for side in (0, 1)]
+    return sides.index(True) if sum(sides) == 1 else None
 
 
 def _members(members: dict[str, Any]) -> list[list[str]]:

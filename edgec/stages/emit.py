@@ -83,6 +83,7 @@ def emit(
         found: list[Candidate] = []
         for emitter in _emitters(kind, precision, engines):
             try:
+                _sizes(model, emitter, engines)
                 plain = "int8" if precision == portable.NARROW else precision
                 built = emitter.emit(model, board, precision=plain)
                 found.append(Candidate(kind, _conditions(built, source, board), precision))
@@ -93,6 +94,22 @@ def emit(
             raise _none(kind.board.name, precision, refusals)
         made.candidates += found
     return made
+
+
+def _sizes(model: ir.Model, emitter: Emitter, engines: Collection[str]) -> None:
+    """Raise UnsupportedError where an engine would fix a size that the model leaves free and nobody asked for it."""
+    if not emitter.fixed_sizes or emitter.name in engines:
+        return
+    for value in model.graph.inputs:
+        free = [d for d in value.shape or () if not isinstance(d, int)]
+        if free and value.name not in model.graph.initializers:
+            sizes = ",".join(str(d) if isinstance(d, int) else "1" for d in value.shape or ())
+            raise UnsupportedError(
+                f"{emitter.name} can't take inputs of a free size",
+                f"its file has one size, and '{value.name}' leaves {len(free)} free",
+                f"Add --shape {value.name}={sizes} (your sizes), or --engine {emitter.name} to take 1.",
+                code="E404",
+            )
 
 
 def _emitters(kind: Kind, precision: str, engines: Collection[str]) -> list[Emitter]:

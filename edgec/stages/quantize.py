@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,16 +26,18 @@ from edgec_targets.types import Board
 class Group:
     """Boards that share models: the passes that their target wants, and the architecture whose kernels decide.
 
-    `arch` is empty where one model serves several architectures, as a search's does.
+    `arch` is empty where one model serves several architectures, as a search's does. `alike` makes int8 models such
+    that all engines compute the same bits.
     """
 
     passes: tuple[str, ...] | None
     arch: str
+    alike: Callable[[ir.Model], ir.Model] | None = None
 
 
 def group(kind: Kind, request: Request) -> Group:
     """Where a board belongs. What a search finds holds for one model, so it makes one for all."""
-    return Group(kind.target.passes, "" if request.effort == "search" else kind.board.arch)
+    return Group(kind.target.passes, "" if request.effort == "search" else kind.board.arch, kind.target.alike)
 
 
 def groups(kinds: Sequence[Kind], request: Request) -> dict[Group, list[Board]]:
@@ -83,6 +85,7 @@ def run(
     boards: Sequence[Board],
     wanted: Collection[str],
     progress: Progress,
+    alike: Callable[[ir.Model], ir.Model] | None = None,
     recipe: Recipe | None = None,
     executor: str = "local",
 ) -> Quantized:
@@ -95,6 +98,7 @@ def run(
         boards: that the models are for.
         wanted: names of precisions (`choose.wanted`).
         progress: told of each long step.
+        alike: see `Group`.
         recipe: where it holds what a search found, that is made again instead of searched for.
         executor: where a search's trials run (`edgec.executors.workers`).
 
@@ -114,6 +118,8 @@ def run(
             if request.precision == "int8":
                 raise
             made = Quantized(why_not=f"{e.what}: {e.why}")
+    if alike is not None:
+        made = replace(made, models={name: alike(found) for name, found in made.models.items()})
     for form in FORMS:
         if form not in wanted:
             continue

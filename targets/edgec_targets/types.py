@@ -78,6 +78,8 @@ class Emitter(Protocol):
     """One engine's emitter: `edgec_targets/emitters/<engine>/`. Mirrors `edgec_runtime/engines/<engine>.py`."""
 
     name: str
+    fixed_sizes: bool
+    """Whether its files take inputs of one size alone; a free size becomes 1."""
 
     def emit(self, model: ir.Model, board: Board, *, precision: str) -> Built:
         """Write `model` (float or with Q/DQ) as this engine wants it. Raises UnsupportedError naming the node."""
@@ -102,3 +104,5 @@ class Target:
     legalize: Callable[[ir.Model, Board], ir.Model] | None = None
     rank: Callable[[Board, str], Sequence[str]] | None = None
     """Engines' names for a board and a precision, the one that is expected to be fastest first; None: `emitters`."""
+    alike: Callable[[ir.Model], ir.Model] | None = None
+    """A Q/DQ model whose integers all its engines compute to the same bits; None: as it is."""

@@ -67,6 +67,7 @@ class Fixed:
     """An emitter that writes the model's name."""
 
     name = "onnxruntime"
+    fixed_sizes = False
 
     def emit(self, model, board, *, precision):
         return Built("onnxruntime", precision, {"model": (f"model.{precision}.onnx", model)}, ">=1", 21)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgec_targets.emitters.litert import EMITTER as LITERT
+from edgec_targets.emitters.litert import alike
 from edgec_targets.emitters.onnxruntime import EMITTER as ONNXRUNTIME
 from edgec_targets.types import Board, Target
 
@@ -25,5 +26,6 @@ TARGET = Target(
     title="64-bit Arm CPU under Linux",
     emitters=(ONNXRUNTIME, LITERT),
     precisions=("int8", "float32"),
+    alike=alike,
     rank=rank,
 )

@@ -1,6 +1,7 @@
 """This machine's own CPU, with the engines' own defaults; which engine wins is measured."""
 
 from edgec_targets.emitters.litert import EMITTER as LITERT
+from edgec_targets.emitters.litert import alike
 from edgec_targets.emitters.onnxruntime import EMITTER as ONNXRUNTIME
 from edgec_targets.types import Target
 
@@ -9,4 +10,5 @@ TARGET = Target(
     title="This machine's CPU",
     emitters=(ONNXRUNTIME, LITERT),
     precisions=("int8", "float32"),
+    alike=alike,
 )

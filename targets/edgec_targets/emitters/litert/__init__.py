@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from edgec_runtime.errors import UnsupportedError
+from edgec_runtime.errors import MissingError, UnsupportedError
 from edgec_targets.types import Board, Built, Problem
 
 if TYPE_CHECKING:
@@ -36,6 +36,14 @@ def write(model: ir.Model, *, half: bool = False, exact: bool = False) -> bytes:
     return written.data
 
 
+def alike(model: ir.Model) -> ir.Model:
+    """`harmonize` for a target: the model as it is without ai-edge-litert, since nothing is written for it then."""
+    try:
+        return harmonize(model)[0]
+    except MissingError:
+        return model
+
+
 def harmonize(model: ir.Model) -> tuple[ir.Model, dict[str, int]]:
     """A Q/DQ model whose integer additions LiteRT and ONNX Runtime compute alike, see `harmony`.
 
@@ -50,6 +58,7 @@ class LiteRT:
     """Implements `edgec_targets.types.Emitter`. Has no state."""
 
     name = "litert"
+    fixed_sizes = True
 
     @property
     def version(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec_runtime.engines.hush import Hush
 from edgec_targets.types import Problem
 
 _LOAD = """
@@ -85,10 +86,11 @@ class Runner:
             "builtin": engine.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             "reference": engine.OpResolverType.BUILTIN_REF,
         }
-        self._interpreter = engine.Interpreter(
-            model_content=data, num_threads=threads, experimental_op_resolver_type=resolvers[kernels]
-        )
-        self._interpreter.allocate_tensors()
+        with Hush():
+            self._interpreter = engine.Interpreter(
+                model_content=data, num_threads=threads, experimental_op_resolver_type=resolvers[kernels]
+            )
+            self._interpreter.allocate_tensors()
         self._inputs = {d["name"]: d["index"] for d in self._interpreter.get_input_details()}
         self._outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
 

@@ -20,6 +20,7 @@ class OnnxRuntime:
     """Implements `edgec_targets.types.Emitter`. Has no state."""
 
     name = "onnxruntime"
+    fixed_sizes = False
 
     @property
     def version(self) -> str:
