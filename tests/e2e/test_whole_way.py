@@ -67,6 +67,7 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
         precision,
         "--calib",
         f"{tmp_path / 'few.py'}:feeds",
+        *(["--effort", "plain"] if precision == "int8" else []),
         "-o",
         bundle,
     )

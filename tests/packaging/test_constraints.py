@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from tests.packaging.environments import OWN, required
 
 ROOT = Path(__file__).parents[2]
+APART = {"distill"}  # heavy frameworks: pinned where they are stated, and never in the development environment
 
 
 def pins() -> dict[str, Requirement]:
@@ -31,8 +32,8 @@ def stated() -> list[str]:
     for project in projects():
         table = project["project"]
         lines += table["dependencies"]  # type: ignore[index]
-        for extra in table.get("optional-dependencies", {}).values():  # type: ignore[attr-defined]
-            lines += extra
+        for name, extra in table.get("optional-dependencies", {}).items():  # type: ignore[attr-defined]
+            lines += [] if name in APART else extra
         lines += project["build-system"]["requires"]  # type: ignore[index]
     return lines
 
@@ -65,6 +66,12 @@ def test_the_pins_lie_within_the_ranges_that_users_get() -> None:
             continue
         (specifier,) = pins()[name].specifier
         assert specifier.version in requirement.specifier, requirement
+
+
+def test_heavy_extras_are_pinned_where_they_are_stated() -> None:
+    extras = projects()[0]["project"]["optional-dependencies"]  # type: ignore[index]
+    for name in APART:
+        assert all([s.operator for s in Requirement(line).specifier] == ["=="] for line in extras[name])
 
 
 def test_the_models_are_pinned() -> None:

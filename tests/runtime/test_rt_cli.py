@@ -69,7 +69,8 @@ def test_install_run_selftest_doctor(call, edge, tmp_path, root, keys):
 def test_doctor_names_problems(call, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEC_ROOT", str(tmp_path / "empty"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+        monkeypatch.setitem(sys.modules, name, None)
     for name in ("LITERT", "ONNXRUNTIME"):
         monkeypatch.setenv(f"EDGEC_{name}_LIBRARY", "/nowhere")
     code, out, _ = call("doctor")
