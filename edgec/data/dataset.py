@@ -49,6 +49,9 @@ class InputSpec:
         return f"{self.dtype}[{', '.join('?' if d is None else str(d) for d in self.shape)}]"
 
 
+KEPT = 32 << 20  # bytes of samples that are kept after the second pass: a compile makes a dozen, and loaders are slow
+
+
 class Dataset(Iterable[Feed]):
     """Feeds from a source that can be opened again and again; every feed is checked as it passes.
 
@@ -77,6 +80,7 @@ class Dataset(Iterable[Feed]):
         self._count = count
         self._digest: str | None = None
         self._seen: list[int] = []  # CRC-32 of each sample, at its first pass
+        self._kept: list[Feed] | None = None  # small data, once a second pass has shown that it stays the same
 
     @classmethod
     def of(
@@ -101,26 +105,42 @@ class Dataset(Iterable[Feed]):
         Raises:
             BadInputError: a feed is not what the model wants, it is another than at the first pass, or there is none.
         """
+        if self._kept is not None:
+            yield from self._kept
+            return
         hasher = hashlib.sha256() if self._digest is None else None
-        n = 0
+        kept: list[Feed] = []
+        room, n = KEPT if hasher is None else 0, 0
         for feed in self._raw():
             checked = self._check(feed, n)
             if hasher is not None:
                 _hash(hasher, checked)
             self._same(n, checked)
             n += 1
+            room -= sum(array.nbytes for array in checked.values())
+            if room >= 0:
+                kept.append({name: array.copy() for name, array in checked.items()})  # the source may reuse its arrays
+            else:
+                kept.clear()
             yield checked
         if n == 0:
             raise BadInputError(f"{self.describe} holds no sample", "it is empty", "give at least one", code="E921")
         self._count = n
         if hasher is not None:
             self._digest = hasher.hexdigest()
+        if kept:
+            self._kept = kept
 
     def select(self, start: int | None, stop: int | None = None, step: int | None = None) -> Dataset:
         """The feeds of a slice, as a dataset of its own (still lazy, still re-iterable)."""
         count = None if self._count is None else len(range(*slice(start, stop, step).indices(self._count)))
         name = f"{self.describe}[{':'.join('' if v is None else str(v) for v in (start, stop, step))}]"
-        return Dataset(lambda: islice(self._raw(), start, stop, step), self.inputs, describe=name, count=count)
+        return Dataset(
+            lambda: islice(self._kept if self._kept is not None else self._raw(), start, stop, step),
+            self.inputs,
+            describe=name,
+            count=count,
+        )
 
     @property
     def digest(self) -> str:
