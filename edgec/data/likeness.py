@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -74,6 +74,19 @@ def likeness(reference: Sequence[Outputs], outputs: Sequence[Outputs]) -> Score:
     )
 
 
+def _pairs(
+    reference: Sequence[Outputs], outputs: Sequence[Outputs], output: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(the tested model's, the reference's) output of each sample. Raises ValueError where there is nothing to pair."""
+    if len(reference) != len(outputs) or not reference:
+        raise ValueError(f"{len(outputs)} samples to compare with {len(reference)}")
+    for ours, theirs in zip(outputs, reference, strict=True):
+        a, b = np.asarray(ours[output]), np.asarray(theirs[output])
+        if a.shape != b.shape:
+            raise ValueError(f"output shapes differ: {a.shape} and {b.shape}")
+        yield a, b
+
+
 def _rows(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """All last axes below each other, of the arrays where it is as long as in the first."""
     width = arrays[0].shape[-1] if arrays[0].ndim else 1
@@ -99,13 +112,8 @@ def agreement(reference: Sequence[Outputs], outputs: Sequence[Outputs], *, outpu
     Raises:
         ValueError: when the samples or shapes differ.
     """
-    if len(reference) != len(outputs) or not reference:
-        raise ValueError(f"{len(outputs)} samples to compare with {len(reference)}")
     per_sample = []
-    for ours, theirs in zip(outputs, reference, strict=True):
-        a, b = np.asarray(ours[output]), np.asarray(theirs[output])
-        if a.shape != b.shape:
-            raise ValueError(f"output shapes differ: {a.shape} and {b.shape}")
+    for a, b in _pairs(reference, outputs, output):
         if a.dtype.kind not in "fV":  # labels, counts, text: a decision already
             same = a == b
         elif a.ndim and a.shape[-1] > 1:
@@ -127,13 +135,9 @@ def closeness(reference: Sequence[Outputs], outputs: Sequence[Outputs], *, outpu
     Raises:
         ValueError: when the samples or shapes differ.
     """
-    if len(reference) != len(outputs) or not reference:
-        raise ValueError(f"{len(outputs)} samples to compare with {len(reference)}")
     per_sample = []
-    for ours, theirs in zip(outputs, reference, strict=True):
-        a, b = np.asarray(ours[output], np.float64), np.asarray(theirs[output], np.float64)
-        if a.shape != b.shape:
-            raise ValueError(f"output shapes differ: {a.shape} and {b.shape}")
+    for a, b in _pairs(reference, outputs, output):
+        a, b = a.astype(np.float64), b.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             signal, noise = float(np.sum(b * b)), float(np.sum((a - b) ** 2))
         kept = 1 - noise / signal if signal > 0 else float(noise == 0)
@@ -152,13 +156,8 @@ def direction(reference: Sequence[Outputs], outputs: Sequence[Outputs], *, outpu
     Raises:
         ValueError: when the samples or shapes differ.
     """
-    if len(reference) != len(outputs) or not reference:
-        raise ValueError(f"{len(outputs)} samples to compare with {len(reference)}")
     per_sample = []
-    for ours, theirs in zip(outputs, reference, strict=True):
-        a, b = np.asarray(ours[output]), np.asarray(theirs[output])
-        if a.shape != b.shape:
-            raise ValueError(f"output shapes differ: {a.shape} and {b.shape}")
+    for a, b in _pairs(reference, outputs, output):
         rows = zip(a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]), strict=True)
         cosines = [value if math.isfinite(value := cosine(y, x)) else 0.0 for x, y in rows]
         per_sample.append(max(0.0, float(np.mean(cosines))))
