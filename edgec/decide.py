@@ -147,6 +147,13 @@ def _named(board: str, others: Sequence[Option], max_drop: str | None) -> Decisi
         why = f"{name} was asked for, without a budget; {first.compared}"
         return _with_engines(Decision(board, name, why), others)
     kept = [o for o in others if o.within(max_drop)]
+    if first.accuracy is None and not kept:
+        raise BudgetError(
+            f"whether {name} keeps the budget is not known",
+            "There is no data to measure its accuracy on.",
+            "Add --calib DATA (likeness to float) or --eval DATA (your metric), or leave out --max-drop.",
+            code="E301",
+        )
     if not kept:
         raise BudgetError(
             f"{name} does not keep the budget: {_words(first, max_drop)}",

@@ -59,6 +59,12 @@ def test_int8_by_name_with_a_budget_is_a_contract() -> None:
     assert caught.value.exit_code == 3
 
 
+def test_a_budget_without_data_says_what_is_missing() -> None:
+    with pytest.raises(BudgetError, match="not known") as caught:
+        made([option("float16", None)], precision="float16", max_drop="1pt")
+    assert "--calib" in caught.value.fix and caught.value.exit_code == 3
+
+
 @pytest.mark.parametrize("precision", ["int8", "int8-dynamic", "int4-weights", "float16"])
 def test_by_name_without_a_budget_states_the_value(precision: str) -> None:
     found = made([option(precision, 0.5)], precision=precision)

@@ -23,8 +23,16 @@ def replacing(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """Yield a new file and its temporary path beside `path`; renamed to `path` when the block ends well.
 
     Raises BadInputError for what the operating system refuses in the block (disk full, no permission, file too
-    large), with `path` named.
+    large), with `path` named, and for a path that holds something else than a file: renaming over a device or a pipe
+    would put a file in its place.
     """
+    if path.exists() and not path.is_file():
+        raise BadInputError(
+            f"{path} can't be written",
+            "It is there, and it is no file: a folder, a device or a pipe.",
+            "Name a file.",
+            code="E910",
+        )
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         with _told(path):
