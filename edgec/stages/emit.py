@@ -89,7 +89,9 @@ def emit(
                 found.append(Candidate(kind, _conditions(built, source, board), precision))
             except (UnsupportedError, MissingError) as e:
                 refusals.append(e)
-                made.refused[f"{emitter.name}-{precision}"] = f"{e.what}: {e.why}" if e.why else e.what
+                made.refused[f"{emitter.name}-{precision}"] = "; ".join(
+                    part.rstrip(".") for part in (e.what, e.why, e.fix) if part
+                )
         if not found:
             raise _none(kind.board.name, precision, refusals)
         made.candidates += found
