@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := build/models
 
-.PHONY: setup models demo test test-arm emulator lint format bench bench-quantization node-suite wheels constraints clean
+.PHONY: setup models demo test fuzz test-arm emulator lint format bench bench-quantization node-suite wheels constraints clean
 
 # A folder that is no environment or has no pip is what an interrupted run left behind, so it is made anew. The build
 # backend comes first and pinned: with build isolation pip would fetch one with unpinned dependencies, twice.
@@ -30,6 +30,11 @@ demo: setup models
 
 test: setup models
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests
+
+# The properties alone, with examples that no run had before and ten times as many (tests/conftest.py): not part of `test`,
+# which is the same each time. What fails here is written down as a test of its own (or `@example`), then mended.
+fuzz: setup models
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m hypothesis -n 2 --dist worksteal --timeout 3600 tests
 
 # An x86-64 CPU without VNNI for the tests that ask for one (they skip without): Debian's package, unpacked under build/.
 # It is found in the package lists that `apt-get update` has made.

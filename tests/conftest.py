@@ -1,4 +1,10 @@
-"""What every test may use: the zoo and the registry's models where they are, folders of its own always."""
+"""What every test may use: the zoo and the registry's models where they are, folders of its own always.
+
+And how properties are searched, for all tests in one place. `fixed`, the default: the same examples in every run, so
+that a run that failed fails again. `explore` (`make fuzz`, or `HYPOTHESIS_PROFILE=explore`): other examples in every
+run, `EXPLORE` times as many; what fails is kept in .hypothesis/ and tried first from then on. A test's own `@settings`
+says how many examples the test is worth; what makes a run repeatable is the profile's.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,44 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, is_hypothesis_test, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
 
 ROOT = Path(__file__).parents[1]
+EXPLORE = 10
+
+# How long an example takes is the machine's doing: neither profile fails for it.
+UNTIMED = settings(settings.get_profile("default"), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", UNTIMED, derandomize=True, database=None)
+settings.register_profile(
+    "explore",
+    UNTIMED,
+    derandomize=False,
+    database=DirectoryBasedExampleDatabase(ROOT / ".hypothesis" / "examples"),
+    print_blob=True,
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each property runs by the profile, whatever its own settings say of what is the profile's.
+
+    Hypothesis has no public way to change a test's settings; tests/test_properties.py fails if this one stops working.
+    """
+    profile = settings.get_profile(settings.get_current_profile_name())
+    times = EXPLORE if settings.get_current_profile_name().startswith("explore") else 1
+    functions = {item.function for item in items if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj)}
+    for test in (getattr(function, "__func__", function) for function in functions):
+        own = test._hypothesis_internal_use_settings
+        test._hypothesis_internal_use_settings = settings(
+            own,
+            max_examples=own.max_examples * times,
+            derandomize=profile.derandomize,
+            database=profile.database,
+            deadline=profile.deadline,
+            print_blob=profile.print_blob,
+            suppress_health_check={*own.suppress_health_check, *profile.suppress_health_check},
+        )
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(p for key, child in children for p in places(child, (*path, key)))]
 
 
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_schema_and_reader_refuse_the_same(whole: dict[str, Any], data: st.DataObject) -> None:
     """One value of a good manifest replaced, taken out or added: the two agree about what is left."""

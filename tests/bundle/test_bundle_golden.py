@@ -58,7 +58,7 @@ def total(made: golden.Golden, payloads: int, outputs: list[dict[str, np.ndarray
     return len(made.inputs or b"") + len(made.reference or b"") + payloads * len(made.answers(outputs))
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.dictionaries(st.sampled_from(["x", "y/z", "é"]), ARRAYS, min_size=1), min_size=1, max_size=11))
 def test_arrays_come_back_bit_for_bit(samples: list[dict[str, np.ndarray]]) -> None:
     back = arrays.decode(arrays.encode(samples))
@@ -68,7 +68,6 @@ def test_arrays_come_back_bit_for_bit(samples: list[dict[str, np.ndarray]]) -> N
         assert all(same(given_[name], got[name]) for name in given_)
 
 
-@settings(deadline=None, derandomize=True)
 @given(ARRAYS.filter(lambda a: a.size > 0), st.integers(2, 9))
 def test_each_kth_element_is_kept(value: np.ndarray, every: int) -> None:
     tensor = tensors.decode(arrays.encode([{"y": value}], {"y": every}))["0/y"]
@@ -176,7 +175,7 @@ def test_large_answers_keep_each_kth_element() -> None:
     assert total(made, 3, [twice(f) for f in made.feeds]) <= 100_000
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@settings(max_examples=30)
 @given(
     limit=st.integers(2_000, 200_000), count=st.integers(1, 4), payloads=st.integers(0, 4),
     real=st.sampled_from([image, noise]), outputs=st.integers(1, 100_000),

@@ -143,7 +143,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 @given(JSON)
 def test_canonical_json_means_the_same(value: Any) -> None:
     data = envelope.canonical(value)

@@ -75,7 +75,7 @@ NAME = st.text(st.sampled_from("abcXYZ019._- é漢"), min_size=1, max_size=12).f
 )
 
 
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 @given(files=st.dictionaries(NAME, st.binary(max_size=300), min_size=1, max_size=6), signed=st.booleans())
 def test_round_trip(make: Any, tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes], signed: bool) -> None:
     files = {f"p/{name}": data for name, data in files.items()}
@@ -95,7 +95,6 @@ def test_round_trip(make: Any, tmp_path_factory: pytest.TempPathFactory, files: 
     assert path.stat().st_size == layout.file_size(size, members)
 
 
-@settings(deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.integers(0, 2**42), min_size=1, max_size=5),
     envelope_size=st.integers(1, layout.MAX_ENVELOPE),

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec.data import Budget, Evaluation, agreement, cosine, sqnr_db
@@ -37,7 +37,6 @@ def test_budget_allows_a_tie_but_not_nan():
 
 
 @given(st.floats(0, 1), st.floats(-10, 10), st.floats(0, 1))
-@settings(deadline=None, derandomize=True)
 def test_budget_never_refuses_an_improvement(drop, value, gain):
     assert Budget(drop, True).allows(value, value + gain)
     assert Budget(drop, False).allows(value, value + gain)

@@ -231,7 +231,7 @@ def test_header_that_promises_too_much(tmp_path):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 8))
-@settings(deadline=None, derandomize=True, max_examples=300)
+@settings(max_examples=300)
 def test_damaged_npz_gives_only_our_errors(tmp_path_factory, seed, flips):
     rng = np.random.default_rng(seed)
     path = tmp_path_factory.getbasetemp() / "fuzz.npz"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -157,7 +157,7 @@ def test_every_truncation(seed: Callable[[], bytes]) -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=300)
 def test_random_bytes(data: bytes) -> None:
     assert outcome(data) != "model"
 
@@ -167,7 +167,7 @@ FIELDS = onnx.TensorProto.DESCRIPTOR.file.message_types_by_name
 
 
 @given(st.data(), st.sampled_from(SEEDS))
-@settings(max_examples=1200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1200)
 def test_well_formed_protobuf_with_absurd_fields(data: st.DataObject, seed: Callable[[], bytes]) -> None:
     """Changes that byte mutations seldom reach: any field of any message set to an extreme, emptied or repeated."""
     proto = onnx.ModelProto.FromString(seed())

@@ -193,7 +193,7 @@ def channels(rank: int, size: int) -> list[tuple[int, ...]]:
 
 
 class TestAffine:
-    @settings(deadline=None, derandomize=True, max_examples=60)
+    @settings(max_examples=60)
     @given(data=st.data())
     def test_1_after_a_layer(self, data):
         layer = data.draw(st.sampled_from(["Conv", "ConvTranspose", "Gemm", "MatMul"]))
@@ -212,7 +212,7 @@ class TestAffine:
             t = {layer}{attribute}(x, w{", b" if bias else ""}) y = {arithmetic}({"c, t" if swapped else "t, c"}) }}"""
         assert fused(text, arrays, {"x": x}, "affine") == {layer: 1}
 
-    @settings(deadline=None, derandomize=True, max_examples=60)
+    @settings(max_examples=60)
     @given(data=st.data())
     def test_2_and_3_before_a_layer(self, data):
         layer = data.draw(st.sampled_from(["Conv", "Gemm", "MatMul"]))

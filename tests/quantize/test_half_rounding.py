@@ -17,7 +17,7 @@ from edgec.quantize.half import KINDS, rounded
 from edgec.quantize.half.diffuse import diffused, in_16_bits
 from edgec.quantize.half.kinds import kind_of, refusal
 
-COMMON = settings(deadline=None, derandomize=True, max_examples=60)
+COMMON = settings(max_examples=60)
 ANY = st.floats(width=32, allow_nan=True, allow_infinity=True)
 PLACES = {"float16": (11, -14, 15), "bfloat16": (8, -126, 127)}  # significant bits, exponents of normal values
 

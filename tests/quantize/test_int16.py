@@ -17,7 +17,7 @@ from edgec.quantize.arithmetic import BIAS_LARGEST, BIAS_LIMIT, activation_param
 from edgec.quantize.scheme import INT16X8
 from edgec.quantize.session import Session
 
-COMMON = settings(deadline=None, derandomize=True, max_examples=60)
+COMMON = settings(max_examples=60)
 UINT16 = q.Scheme(activation="uint16")
 W = np.random.default_rng(0).normal(0, 0.2, (8, 8, 3, 3)).astype(np.float32)
 B = np.random.default_rng(1).normal(0, 1, 8).astype(np.float32)

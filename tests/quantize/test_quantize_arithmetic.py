@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx.reference import ReferenceEvaluator
@@ -20,7 +20,6 @@ SCHEMES = [
     Scheme(activation="int8"),
     Scheme(activation="int8", symmetric_activation=True),
 ]
-COMMON = settings(deadline=None, derandomize=True)
 
 
 def reference(op, *inputs):
@@ -35,7 +34,6 @@ def reference(op, *inputs):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @given(a=FINITE, b=FINITE)
-@COMMON
 def test_zero_is_exact_and_the_range_is_covered(scheme, a, b):
     p = activation_parameters(min(a, b), max(a, b), scheme)
     info = np.iinfo(p.dtype)
@@ -50,7 +48,6 @@ def test_zero_is_exact_and_the_range_is_covered(scheme, a, b):
     scale=st.floats(np.float32(1e-3), 1e3, width=32),
     zero=st.integers(0, 255),
 )
-@COMMON
 def test_quantize_is_quantizelinear_bit_for_bit(x, scale, zero):
     ours = quantize(x, scale, zero, 0, 255)
     theirs = reference("QuantizeLinear", x, np.float32(scale), np.uint8(zero))
@@ -58,13 +55,11 @@ def test_quantize_is_quantizelinear_bit_for_bit(x, scale, zero):
 
 
 @given(st.integers(-100, 100), st.sampled_from([0.25, 0.5, 1.0, 2.0]))
-@COMMON
 def test_ties_go_to_even(n, scale):
     assert quantize(np.float32([(n + 0.5) * scale]), scale, 0, -127, 127)[0] == n + (n % 2)
 
 
 @given(arrays(np.float32, (4, 3), elements=FINITE), st.sampled_from([None, 0, 1]), st.sampled_from([127, 63]))
-@COMMON
 def test_weights_are_symmetric_and_within_half_a_step(w, axis, qmax):
     q = quantize_weight(w, axis=axis, qmax=qmax)
     assert q.data.dtype == np.int8 and np.abs(q.data.astype(int)).max() <= qmax
@@ -80,7 +75,6 @@ def test_weights_are_symmetric_and_within_half_a_step(w, axis, qmax):
     b=arrays(np.float32, 3, elements=st.floats(-1e6, 1e6, width=32)),
     s=st.floats(np.float32(1e-30), 1e6, width=32),
 )
-@COMMON
 def test_bias_fits_and_is_nearly_exact(w, b, s):
     q = quantize_weight(w, axis=0, bias=b, activation_scale=s)
     assert q.bias.dtype == np.int32
@@ -114,7 +108,6 @@ samples = st.lists(arrays(np.float32, st.integers(1, 30), elements=VALUES), min_
 
 
 @given(samples)
-@COMMON
 def test_minmax_is_numpys(xs):
     o = MinMax()
     for x in xs:
@@ -124,7 +117,6 @@ def test_minmax_is_numpys(xs):
 
 
 @given(samples)
-@COMMON
 def test_histogram_counts_everything_and_stays_within_what_was_seen(xs):
     o = Histogram(bins=64)
     for x in xs:
@@ -136,7 +128,6 @@ def test_histogram_counts_everything_and_stays_within_what_was_seen(xs):
 
 
 @given(samples)
-@COMMON
 def test_histogram_of_all_the_mass_is_minmax(xs):
     o = Histogram()
     for x in xs:
@@ -146,7 +137,6 @@ def test_histogram_of_all_the_mass_is_minmax(xs):
 
 
 @given(samples)
-@COMMON
 def test_histogram_grows_to_what_it_would_have_been(xs):
     """Growing by doubling and merging loses nothing: the counts are those over the final range."""
     o = Histogram(bins=64)

@@ -16,7 +16,7 @@ from edgec.quantize.session import Session, expose
 
 RNG = np.random.default_rng(6)
 PAD = {"pads": [1, 1, 1, 1]}
-COMMON = settings(deadline=None, derandomize=True, max_examples=30)
+COMMON = settings(max_examples=30)
 
 
 def moments(x, y, groups=1):

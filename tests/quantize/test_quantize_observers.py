@@ -15,7 +15,7 @@ from edgec.quantize.observers import ChannelMinMax, Histogram, MovingAverage, en
 from edgec.quantize.scheme import Scheme
 
 RNG = np.random.default_rng(4)
-COMMON = settings(deadline=None, derandomize=True, max_examples=60)
+COMMON = settings(max_examples=60)
 arrays = hnp.arrays(
     np.float32,
     st.integers(1, 40),

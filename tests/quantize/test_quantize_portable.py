@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 eight_bits = st.integers(0, 255)
 
 
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(max_examples=200)
 @given(eight_bits, eight_bits, st.integers(-63, 63), st.integers(-63, 63))
 def test_no_pair_of_products_leaves_int16_with_seven_bits(a, b, v, w):
     assert -(2**15) <= a * v + b * w < 2**15

@@ -24,7 +24,7 @@ def test_no_loss_in_400_bounds_the_drop_at_three_quarters_of_a_percent() -> None
 
 
 @given(st.integers(1, 300), st.data(), st.sampled_from([0.6, 0.9, 0.95, 0.99]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_clopper_pearson_is_exact(n: int, data: st.DataObject, confidence: float) -> None:
     """At the bound, seeing so few events has exactly the probability that is left."""
     events = data.draw(st.integers(0, n - 1))
@@ -48,7 +48,7 @@ def test_the_bound_by_betting_covers_the_true_mean() -> None:
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=60))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_bounds_are_never_under_what_was_seen_and_don_t_depend_on_the_order(losses: list[float]) -> None:
     for binary in (True, False):
         bound = upper_bound(losses, 0.9, binary=binary)
@@ -64,7 +64,7 @@ def test_differences_outside_the_range_are_refused() -> None:
 
 
 @given(st.integers(2, 500), st.integers(0, 5))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_halves_share_nothing_and_miss_nothing(n: int, seed: int) -> None:
     first, second = halves(n, seed)
     assert sorted(first + second) == list(range(n))
@@ -74,7 +74,6 @@ def test_halves_share_nothing_and_miss_nothing(n: int, seed: int) -> None:
 
 
 @given(st.lists(st.floats(-1, 1), max_size=30))
-@settings(deadline=None)
 def test_isotonic_never_falls_and_keeps_the_mean(values: list[float]) -> None:
     fitted = isotonic(values)
     assert len(fitted) == len(values)

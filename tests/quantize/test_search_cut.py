@@ -32,7 +32,7 @@ def balance(setup: Setup, data: st.DataObject) -> Balance:
 
 
 @given(st.data(), st.sampled_from([0.0, 0.3, 5.0]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_cut_is_the_least_of_all_assignments(setup: Setup, data: st.DataObject, rate: float) -> None:
     made = balance(setup, data)
     names = sorted(setup.layers)
@@ -44,7 +44,7 @@ def test_the_cut_is_the_least_of_all_assignments(setup: Setup, data: st.DataObje
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_along_the_front_time_rises_and_noise_falls(setup: Setup, data: st.DataObject) -> None:
     made = balance(setup, data)
     front = made.front()

@@ -59,7 +59,7 @@ ROUTES = {
 
 
 @pytest.mark.parametrize("route", ROUTES)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=8)
 @given(st.lists(st.sampled_from([0.25, 0.5, 1.0, 3.0, 10.0]), min_size=CHANNELS, max_size=CHANNELS))
 def test_a_value_becomes_its_product_with_the_factors(build, route: str, factors: list[float]) -> None:
     nodes, constants = ROUTES[route]

@@ -50,7 +50,7 @@ def outputs(m: ir.Model, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return Session(m).run({"ids": ids})[0], np.asarray(ReferenceEvaluator(proto).run(None, {"ids": ids})[0])
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     bits=st.sampled_from([8, 6, 5, 4]),
     features=st.sampled_from([16, 24, 33, 50, 96]),

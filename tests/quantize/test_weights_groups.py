@@ -55,7 +55,7 @@ def dequantize_model(made: Grouped, features: int) -> ir.Model:
     return ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(format=FORMATS, features=st.sampled_from([16, 48, 64, 100]), seed=st.integers(0, 99), power=st.integers(-30, 30))
 def test_dequantized_bit_for_bit_as_onnx_and_onnxruntime(format, features, seed, power):
     made = nearest(weights(6, features, seed, 2.0**power), format)
@@ -67,7 +67,7 @@ def test_dequantized_bit_for_bit_as_onnx_and_onnxruntime(format, features, seed,
         np.testing.assert_array_equal(ours, ReferenceEvaluator(ir.to_proto(model)).run(None, feed)[0])
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(format=FORMATS, seed=st.integers(0, 99))
 def test_rounding_bit_for_bit_as_quantize_linear(format, seed):
     weight = weights(5, 64, seed)
@@ -93,7 +93,7 @@ def test_rounding_bit_for_bit_as_quantize_linear(format, seed):
     np.testing.assert_array_equal(made.integers.astype(np.float32), expected)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     bits=st.sampled_from([4, 8]),
     group=st.sampled_from([16, 32, 64]),
@@ -130,7 +130,7 @@ def test_packing_is_what_matmulnbits_reads(bits, group, symmetric, features, see
     np.testing.assert_allclose(got, made.dequantized().T, rtol=1e-6, atol=1e-7 * float(np.abs(got).max()))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(format=FORMATS, seed=st.integers(0, 99), weighted=st.booleans())
 def test_best_scales_never_lose_to_minmax(format, seed, weighted):
     weight = weights(7, 70, seed)
@@ -180,7 +180,7 @@ def test_usable_scales():
 
 
 @given(bits=st.sampled_from([1, 2, 4]), seed=st.integers(0, 9))
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(max_examples=20)
 def test_packed_bits_are_all_there(bits, seed):
     values = np.random.default_rng(seed).integers(0, 2**bits, (3, 16)).astype(np.int16)
     packed = pack(values, bits)

@@ -23,7 +23,7 @@ def made(given_options: list) -> dict[str, list[Option]]:
     }
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(options=GIVEN, budget=st.integers(0, 2000))
 def test_within_the_size_and_within_one_step_of_the_best(options, budget):
     options = made(options)
@@ -41,7 +41,7 @@ def test_within_the_size_and_within_one_step_of_the_best(options, budget):
     assert sum(o.noise for o in picked) <= min(fitting) + step + 1e-9
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(options=GIVEN)
 def test_hull_gains_less_and_less_for_its_bytes(options):
     for given_options in made(options).values():

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgec_runtime import golden, selftest
@@ -90,9 +90,7 @@ def no_numpy(monkeypatch):
     return lambda: monkeypatch.setattr(builtins, "__import__", refuse), lambda: monkeypatch.undo()
 
 
-@settings(
-    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[*__import__("hypothesis").HealthCheck]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.floats(width=32), st.floats(width=32)), min_size=1, max_size=12), st.integers(1, 3))
 def test_without_numpy_the_same_number(no_numpy, pairs, every):
     a, b = (np.array(side, np.float32) for side in zip(*pairs, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec_runtime.bundle import layout, manifest
@@ -185,7 +185,7 @@ anything = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000)
 @given(data=st.data())
 def test_anything_anywhere_is_accepted_or_our_error(data, good_manifest, canonical):
     value = copy.deepcopy(good_manifest)

@@ -18,7 +18,7 @@ values = st.recursive(
 )  # fmt: skip
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(values)
 def test_it_reads_what_json_writes(value: object) -> None:
     assert record.loads(json.dumps(value).encode()) == value

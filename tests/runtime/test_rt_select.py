@@ -23,6 +23,10 @@ PI = machine.Machine("aarch64", frozenset({"asimd", "asimddp"}), 1_000_000_000)
 PC = machine.Machine("x86_64", frozenset({"avx2"}), None)
 
 
+def ids(payloads, here):
+    return [payload["id"] for payload in select.order(payloads, here)]
+
+
 def test_order_is_native_first_then_portable(kit):
     payloads = [
         kit.payload(id="arm", arch="aarch64", portable=False),
@@ -30,9 +34,20 @@ def test_order_is_native_first_then_portable(kit):
         kit.payload(id="arm-portable", arch="aarch64"),
         kit.payload(id="pc", portable=False),
     ]
-    assert [p["id"] for p in select.order(payloads, "aarch64")] == ["arm", "arm-portable", "pc-portable"]
-    assert [p["id"] for p in select.order(payloads, "x86_64")] == ["pc-portable", "pc", "arm-portable"]
-    assert [p["id"] for p in select.order(payloads, "riscv64")] == ["pc-portable", "arm-portable"]
+    assert ids(payloads, PI) == ["arm", "arm-portable", "pc-portable"]
+    assert ids(payloads, PC) == ["pc-portable", "pc", "arm-portable"]
+    assert ids(payloads, machine.Machine("riscv64", frozenset(), None)) == ["pc-portable", "arm-portable"]
+
+
+def test_of_several_boards_payloads_those_of_the_board_nearest_to_the_machine_come_first(kit):
+    """Whatever the order of the boards when the bundle was made, each keeping its own order."""
+    zero = [kit.payload(id=f"zero-{n}", arch="aarch64", board_isa=["asimd"]) for n in "ab"]
+    five = [kit.payload(id=f"five-{n}", arch="aarch64", board_isa=["asimd", "asimddp"]) for n in "ab"]
+    new = [kit.payload(id="new", arch="aarch64", board_isa=["asimd", "asimddp", "i8mm"])]
+    old = machine.Machine("aarch64", frozenset({"asimd"}), None)
+    for payloads in (zero + five + new, new + five + zero, five + new + zero):
+        assert ids(payloads, PI) == ["five-a", "five-b", "zero-a", "zero-b", "new"]
+        assert ids(payloads, old)[:2] == ["zero-a", "zero-b"]
 
 
 @pytest.mark.parametrize(

@@ -322,13 +322,13 @@ records = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(records)
 def test_state_round_trip(record):
     assert state.decode(state.encode(record)) == record
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(records, st.integers(0, 10_000), st.integers(0, 255), st.booleans())
 def test_a_changed_state_is_seen(record, at, value, cut):
     data = bytearray(state.encode(record))

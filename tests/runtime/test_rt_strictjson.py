@@ -23,7 +23,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(values)
 def test_what_json_writes_is_read_back(value):
     for ascii_only in (True, False):
@@ -78,7 +78,7 @@ def test_size_and_encoding():
         strictjson.loads(b'"\xff"', limit=LIMIT)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @given(st.binary(max_size=60) | st.text(alphabet='{}[]",:0123456789eE+-.truefalsn\\u d8', max_size=60).map(str.encode))
 def test_any_bytes_give_a_value_or_value_error(data):
     with contextlib.suppress(ValueError):

@@ -8,7 +8,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec_runtime import dtypes
@@ -37,7 +37,7 @@ def items(draw):
     return dtype, shape, draw(st.binary(min_size=size, max_size=size)), coding, every
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300)
 @given(st.lists(items(), max_size=4))
 def test_round_trip(many):
     named = [Item(f"{n}/t", *item) for n, item in enumerate(many)]
@@ -147,7 +147,7 @@ def test_bad_files_are_our_error(data):
     assert caught.value.code == "E905" and caught.value.why
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400)
 @given(st.data())
 def test_mutated_headers_and_bytes(data):
     header = json.dumps({"a": entry(), "b": entry(data_offsets=[2, 4])}).ljust(150).encode()

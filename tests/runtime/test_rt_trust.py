@@ -45,7 +45,7 @@ def test_other_keys_are_refused():
         assert "key.pem" in str(caught.value) and caught.value.fix
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(st.binary(max_size=200), st.integers(0, 112))
 def test_any_bytes_give_a_key_or_our_error(noise, at):
     pem = store.to_pem(raw_key())

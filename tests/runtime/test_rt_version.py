@@ -49,7 +49,7 @@ def test_ranges_that_are_none(text):
         version.parse(text)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(versions, st.sampled_from(version.OPERATORS), versions)
 def test_agrees_with_packaging(have, operator, want):
     specifiers = pytest.importorskip("packaging.specifiers")
@@ -57,7 +57,7 @@ def test_agrees_with_packaging(have, operator, want):
     assert version.within(have, operator + want) == expected
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(st.text(max_size=30))
 def test_any_text_parses_or_is_a_value_error(text):
     for parse in (version.key, version.parse):

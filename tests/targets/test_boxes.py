@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec_targets.probe.boxes import contains, cover
@@ -13,7 +13,6 @@ ROWS = st.integers(0, 3).flatmap(lambda width: st.sets(st.tuples(*[st.sampled_fr
 
 
 @given(ROWS)
-@settings(deadline=None, derandomize=True)
 def test_boxes_hold_exactly_the_rows(rows: set[tuple[str, ...]]) -> None:
     boxes = cover(rows)
     inside = {row for box in boxes for row in itertools.product(*box)}

@@ -116,7 +116,7 @@ def test_transposes_left(parse: Parse, name: str) -> None:
     assert transposes(parse(text)) == wanted
 
 
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(max_examples=40)
 @given(st.data())
 def test_any_chain_of_layers_and_transposes_computes_the_same(data: st.DataObject) -> None:
     """Random graphs over [1,4,6,6]-like values: the answers stay, whatever the layouts."""
@@ -152,7 +152,7 @@ def test_any_chain_of_layers_and_transposes_computes_the_same(data: st.DataObjec
     transposes(ir.from_proto(proto))
 
 
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(max_examples=80)
 @given(st.data())
 def test_two_layouts_reach_the_least_sum(data: st.DataObject) -> None:
     labels = ((0, 1), (1, 0))
@@ -179,7 +179,7 @@ def test_two_layouts_reach_the_least_sum(data: st.DataObject) -> None:
     assert energy(tuple(found)) == best
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 20)), max_size=20))
 def test_minimum_cut_against_all_cuts(edges: list[tuple[int, int, int]]) -> None:
     cut = Cut()
@@ -197,7 +197,7 @@ def test_minimum_cut_against_all_cuts(edges: list[tuple[int, int, int]]) -> None
     assert cost(found) == least < INFINITE
 
 
-@settings(deadline=None, max_examples=50, derandomize=True)
+@settings(max_examples=50)
 @given(st.data())
 def test_regions_keep_axes_together(data: st.DataObject) -> None:
     values = [ir.Value(name=f"v{n}", shape=ir.Shape([2, 3, 4])) for n in range(5)]

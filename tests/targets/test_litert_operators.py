@@ -146,7 +146,7 @@ def test_two_inputs(op: str, shapes: tuple[tuple[int, ...], ...], constant: bool
     check(*model(op, x(*shapes[0]), b if constant else Fed(b)))
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from([1, 2, 3]), min_size=0, max_size=5), st.data())
 def test_broadcasting(dims: list[int], data: st.DataObject) -> None:
     kept = data.draw(st.integers(0, len(dims)))
@@ -183,7 +183,7 @@ def test_conv_with_computed_weights() -> None:
     check(*model("Conv", x(1, 3, 6, 6), x(4, 3, 3, 3)))
 
 
-@settings(deadline=None, max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(
     size=st.tuples(st.integers(3, 9), st.integers(3, 9)),
     kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -216,7 +216,7 @@ def test_windows(
         check(*made)
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(max_examples=25)
 @given(
     size=st.tuples(st.integers(2, 5), st.integers(2, 5)),
     kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgec_runtime import machine
@@ -20,7 +20,6 @@ NUMBERS = st.lists(st.integers(0, 2**63), min_size=10, max_size=10)
 CLASSES = list(Counts().as_dict())
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.none() | st.integers(0, 65535), NUMBERS), max_size=5))
 def test_reports_are_read_back(regions):
     words = dict(zip(counts._WORDS.values(), counts._WORDS, strict=True))
