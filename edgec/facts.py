@@ -143,6 +143,8 @@ def manifest(
                 "board": board.name,
                 "arch": board.arch,
                 "isa": list(built.isa),
+                "board_isa": list(board.isa),
+                **({"glibc": built.glibc} if built.glibc else {}),
                 "portable": built.portable,
                 "native_code": built.native_code,
                 "precision": built.precision,

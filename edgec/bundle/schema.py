@@ -107,7 +107,21 @@ _DEFS: dict[str, Schema] = {
             },
             "accuracy": _or_null(_ref("accuracy")),
             "golden": _or_null(_ref("answers")),
-        }
+        },
+        {
+            "board_isa": _list(
+                _TEXT,
+                maxItems=256,
+                description="Features of the board that it was made for: a CPU that has them all prefers it to payloads "
+                "made for less.",
+            ),
+            "glibc": {
+                "type": "string",
+                "maxLength": 16,
+                "pattern": "^[0-9]+[.][0-9]+$",
+                "description": "The oldest GNU C library that can load its native code, such as 2.31.",
+            },
+        },
     ),
     "golden": _object(
         {

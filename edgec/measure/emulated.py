@@ -124,7 +124,7 @@ def _usable(payloads: Sequence[Mapping[str, Any]], model: CoreModel, *, trusted:
     """The payloads that the runtime would take on such a core. Raises UnsupportedError where there is none."""
     machine = Machine("aarch64", frozenset(model.features), None)
     refused = {entry["id"]: select.obstacle(entry, machine, trusted=trusted) or "" for entry in payloads}
-    left = [entry for entry in select.order(payloads, "aarch64") if not refused[entry["id"]]]
+    left = [entry for entry in select.order(payloads, machine) if not refused[entry["id"]]]
     if not left:
         raise select.none_usable(payloads, refused, machine)
     native = [entry for entry in left if entry["arch"] == "aarch64"]

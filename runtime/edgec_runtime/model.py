@@ -121,7 +121,7 @@ def choose(
     left, refused = select.wanted(manifest["payloads"], engine=engine, payload=payload)
     for entry in left:
         refused[entry["id"]] = select.obstacle(entry, here, trusted=trusted) or ""
-    for entry in select.order(left, here.arch):
+    for entry in select.order(left, here):
         if refused[entry["id"]]:
             continue
         adapter = select.engine_for(entry)

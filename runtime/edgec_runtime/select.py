@@ -1,8 +1,10 @@
 """Which payload this machine takes, and why not the others.
 
-Those whose `arch` is this machine's, in the manifest's order; then those that are portable, in order. Each must have
-its instruction set features (checked where arch is the machine's), memory, an engine in its version range, and a
-trusted bundle where it holds native code. An engine that refuses at loading gives way to the next payload.
+Those whose `arch` is this machine's, then those that are portable, in the manifest's order; of the first, those that
+were made for the most features of this CPU come before those made for fewer, and these before those made for others: a
+bundle for several boards gives each its own. Each must have its instruction set features (checked where arch is the
+machine's), memory, an engine in its version range, and a trusted bundle where it holds native code. An engine that
+refuses at loading gives way to the next payload.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from edgec_runtime.errors import MissingError, UnsupportedError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from edgec_runtime.engines.base import Engine
@@ -23,28 +25,43 @@ if TYPE_CHECKING:
     Refused = dict[str, str]  # payload id -> why not
 
 
-def order(payloads: Sequence[Entry], arch: str) -> list[Entry]:
+def order(payloads: Sequence[Entry], machine: Machine) -> list[Entry]:
     """The payloads in the order in which this machine tries them; the others are left out."""
-    native = [entry for entry in payloads if entry["arch"] == arch]
-    return native + [entry for entry in payloads if entry["arch"] != arch and entry["portable"]]
+    native = [entry for entry in payloads if entry["arch"] == machine.arch]
+
+    def strangeness(entry: Entry) -> int:
+        made_for = entry.get("board_isa", ())
+        return -len(made_for) if machine.isa.issuperset(made_for) else 1
+
+    native.sort(key=strangeness)  # stable: a board's own payloads stay in order
+    return native + [entry for entry in payloads if entry["arch"] != machine.arch and entry["portable"]]
 
 
 def obstacle(entry: Entry, machine: Machine, *, trusted: bool) -> str | None:
     """Why this machine can't use a payload, whatever engines it has; None where nothing speaks against it."""
+    return next((why for _, why in obstacles(entry, machine, trusted=trusted)), None)
+
+
+def obstacles(entry: Entry, machine: Machine, *, trusted: bool) -> Iterator[tuple[str, str]]:
+    """All reasons why, each with its kind: "trust", "arch", "isa", "glibc" or "memory"."""
     if entry["native_code"] and not trusted:
-        return "it holds native code, which is never loaded from an untrusted bundle"
+        yield "trust", "it holds native code, which is never loaded from an untrusted bundle"
     if entry["arch"] == machine.arch:
         lacking = [feature for feature in entry["isa"] if feature not in machine.isa]
         if lacking:
-            return f"this CPU lacks {', '.join(lacking)}"
+            yield "isa", f"this CPU lacks {', '.join(lacking)}"
     elif not entry["portable"]:
-        return f"it is for {entry['arch']}; this machine is {machine.arch}"
+        yield "arch", f"it is for {entry['arch']}; this machine is {machine.arch}"
     elif entry["native_code"]:
-        return f"its native code is for {entry['arch']}; this machine is {machine.arch}"
+        yield "arch", f"its native code is for {entry['arch']}; this machine is {machine.arch}"
+    if "glibc" in entry:  # its native code's
+        from edgec_runtime.machine import older
+
+        if not machine.glibc or older(machine.glibc, entry["glibc"]):
+            yield "glibc", f"it needs glibc {entry['glibc']}; this system has {machine.glibc or 'another C library'}"
     need = entry["memory"]
     if need is not None and machine.memory is not None and need > machine.memory:
-        return f"it needs {need / 1e6:.0f} MB of memory; {machine.memory / 1e6:.0f} MB are free"
-    return None
+        yield "memory", f"it needs {need / 1e6:.0f} MB of memory; {machine.memory / 1e6:.0f} MB are free"
 
 
 def engine_for(entry: Entry, find: Callable[[str], Engine | None] = engines.find) -> Engine | str:

@@ -44,7 +44,8 @@ def payload(name: str = "onnxruntime-float32-host", member: str = "payloads/onnx
     return {
         "id": name, "engine": "onnxruntime", "engine_version": ">=1.18,<2",
         "proven_with": {"package": "onnxruntime", "version": "1.32.0"}, "files": {"model": member},
-        "board": "host", "arch": "x86_64", "isa": [], "portable": True, "native_code": False, "precision": "float32",
+        "board": "host", "arch": "x86_64", "isa": [], "board_isa": [], "portable": True, "native_code": False,
+        "precision": "float32",
         "opset": 21, "memory": 1000, "options": {"threads": 1, "spinning": False}, "accuracy": None, "golden": None,
     }  # fmt: skip
 

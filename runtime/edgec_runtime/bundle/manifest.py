@@ -171,6 +171,12 @@ def _step(value: Any, where: str) -> None:
     _text(value.get("op"), f"{where}.op")
 
 
+def _glibc(value: Any, where: str) -> None:
+    parts = value.split(".") if isinstance(value, str) and len(value) <= 16 else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ValueError(f"{where} must be a version of glibc such as 2.31")
+
+
 def _one_of(*choices: str) -> Check:
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or value not in choices:
@@ -208,7 +214,9 @@ def _table(inner: Check, *, least: int = 0, most: int = 256) -> Check:
     return check
 
 
-def _object(**fields: Check) -> Check:
+def _object(optional: Mapping[str, Check] | None = None, /, **fields: Check) -> Check:
+    known = {**fields, **(optional or {})}
+
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be an object")
@@ -216,9 +224,9 @@ def _object(**fields: Check) -> Check:
             if name not in value:
                 raise ValueError(f"{where} lacks {name}")
         for name, item in value.items():
-            if name not in fields:
+            if name not in known:
                 raise ValueError(f"{where} has {name[:60]!r}, which format {FORMAT} does not know")
-            fields[name](item, f"{where}.{name}")
+            known[name](item, f"{where}.{name}")
 
     return check
 
@@ -230,6 +238,7 @@ _tensor = _object(
     layout=_null_or(_text),
 )
 _payload = _object(
+    {"board_isa": _list(_text, most=256), "glibc": _glibc},
     id=_text,
     engine=_text,
     engine_version=_range,

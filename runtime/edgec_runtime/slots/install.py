@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from edgec_runtime import cpu, select
+from edgec_runtime import cpu, preflight, select
 from edgec_runtime import machine as machine_
 from edgec_runtime import root as root_
 from edgec_runtime.bundle import reader
@@ -140,19 +140,26 @@ def _same(slot_folder: str, envelope: bytes, ready: bytes) -> bool:
 
 
 def _usable(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The payloads that this machine can use with the engines that are installed, in order."""
+    """The payloads that this machine can use with the engines that are installed, in order.
+
+    Of those for one engine in one precision only the first is kept: a bundle for several boards has one for each.
+    """
     here = machine_.this()
     here.memory = None  # what is free at this moment says nothing about later
     refused: select.Refused = {}
-    usable = []
+    usable, kinds = [], set()
     for entry in manifest["payloads"]:
         refused[entry["id"]] = select.obstacle(entry, here, trusted=True) or ""
-    for entry in select.order(manifest["payloads"], here.arch):
+    for entry in select.order(manifest["payloads"], here):
         if not refused[entry["id"]]:
             engine = select.engine_for(entry)
+            library = None if isinstance(engine, str) else engine.library()
             if isinstance(engine, str):
                 refused[entry["id"]] = engine
-            else:
+            elif library is not None and (why := next(preflight.library_problems(library, here), "")):
+                refused[entry["id"]] = why
+            elif (entry["engine"], entry["precision"]) not in kinds:
+                kinds.add((entry["engine"], entry["precision"]))
                 usable.append(entry)
     if not usable:
         raise select.none_usable(manifest["payloads"], refused, here)
