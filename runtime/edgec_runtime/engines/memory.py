@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from edgec_runtime import dtypes
 from edgec_runtime.engines import base
-from edgec_runtime.engines.foreign import addressof, c_char
+from edgec_runtime.engines.foreign import Library, addressof, c_char, c_size_t
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,3 +84,15 @@ def refuse(name: str, dtype: str, shape: tuple[int, ...], engine: str) -> base.R
     what = f"{name!r} is {dtype}" if dtype not in FORMATS else f"{name!r} is empty: its shape is {list(shape)}"
     why = f"{engine} is called by its C interface here, which takes plain numbers, at least one"
     return base.RefusedError(what, why, "install the engine's Python package")
+
+
+def trim() -> None:
+    """Give memory that was freed back to the system, where the C library can (glibc).
+
+    What an engine frees after it has read and packed a model stays with the process otherwise: of a model of 18.7 MB
+    in ONNX Runtime, 20 MB after loading, and 40 MB after closing.
+    """
+    try:
+        Library(None).function("malloc_trim")(c_size_t(0))
+    except (AttributeError, OSError):
+        return

@@ -12,7 +12,7 @@ import sys
 from _weakref import ref
 
 from edgec_runtime.engines import base
-from edgec_runtime.engines.memory import Port
+from edgec_runtime.engines.memory import Port, trim
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ class Executable(base.Executable):
     def _end(self) -> None:
         if _living.pop(id(self), None) is not None and not self._stale:
             self.free()
+            if not sys.is_finalizing():
+                trim()
 
     def _run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """A run with all that is rare. The lock is held."""

@@ -1,17 +1,18 @@
 """ONNX Runtime by its C interface: `libonnxruntime.so` alone, no numpy, no package imported.
 
-The interface is a table of functions whose order never changes (onnxruntime_c_api.h: functions are only added at its
-end); version 18 of it is asked for, which every release from 1.18 on gives. Options are those of `onnxruntime.py`.
+Options are those of `onnxruntime.py`. Several models share the library, its environment and its threads:
+`onnxruntime_api.py`.
 """
 
 from __future__ import annotations
 
 import os
 
-from edgec_runtime.engines import base, foreign, native
-from edgec_runtime.engines.foreign import byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
-from edgec_runtime.engines.library import LOADED, Library, find
-from edgec_runtime.engines.memory import Port, refuse, takes
+from edgec_runtime.engines import base, native
+from edgec_runtime.engines import onnxruntime_api as ort
+from edgec_runtime.engines.foreign import byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from edgec_runtime.engines.library import Library, find
+from edgec_runtime.engines.memory import Port, refuse, takes, trim
 from edgec_runtime.engines.native import CallError
 
 TYPE_CHECKING = False
@@ -23,19 +24,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "EDGEC_ONNXRUNTIME_LIBRARY"
 NAME = "libonnxruntime.so"
-API_VERSION = 18
 OPTIONS = ("threads", "spinning", "arena", "optimization")
 LEVELS = {"none": 0, "basic": 1, "extended": 2, "all": 99}  # GraphOptimizationLevel
-FATAL = 4  # OrtLoggingLevel
-# Places of functions in the table.
-MESSAGE, CREATE_ENV, CREATE_SESSION, RUN, CREATE_OPTIONS = 2, 3, 7, 9, 10
-DISABLE_ARENA, LOG_SEVERITY, OPTIMIZATION, THREADS = 19, 22, 23, 24
-COUNTS, TYPE_INFOS, NAMES = (30, 31), (33, 34), (36, 37)  # of inputs, of outputs
-TENSOR_WITH_DATA, TENSOR_DATA, AS_TENSOR, ELEMENT, RANK, SIZES, SYMBOLS, SHAPE_OF = 49, 51, 55, 60, 61, 62, 63, 65
-MEMORY_INFO, FREE, ALLOCATOR, CONFIGURE = 69, 76, 78, 130
-RELEASE_STATUS, RELEASE_SESSION, RELEASE_VALUE = 93, 95, 96
-RELEASE_TYPE_INFO, RELEASE_SHAPE, RELEASE_OPTIONS = 98, 99, 100
-TABLE = 131
 TYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 8: "string", 9: "bool",
     10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16",
@@ -51,73 +41,10 @@ def library() -> Library | None:
     )  # fmt: skip
 
 
-class Api:
-    """The library, loaded, with one environment for all models of this process. Raises CallError where it is none."""
-
-    def __init__(self, path: str) -> None:
-        try:
-            get = foreign.Library(path).function("OrtGetApiBase", c_void_p)
-        except (OSError, AttributeError) as error:
-            raise CallError(f"it is no ONNX Runtime: {error}") from None
-        get_api, get_version = (place or 0 for place in (c_void_p * 2).from_address(get()))
-        self.version = _returning(c_char_p, get_version)().decode()
-        table: Any = _returning(c_void_p, get_api)(c_uint32(API_VERSION))
-        if not table:
-            raise CallError(f"ONNX Runtime {self.version} does not have version {API_VERSION} of its C interface")
-        self._table: Any = (c_void_p * TABLE).from_address(table)
-        self._message = _returning(c_char_p, self._table[MESSAGE])
-        self.environment, self.memory, self.allocator = c_void_p(), c_void_p(), c_void_p()
-        self.call(CREATE_ENV, c_int(FATAL), b"edgec", byref(self.environment))
-        self.call(MEMORY_INFO, c_int(0), c_int(0), byref(self.memory))  # OrtDeviceAllocator, OrtMemTypeDefault
-        self.call(ALLOCATOR, byref(self.allocator))
-
-    def function(self, place: int) -> Any:
-        """A function of the table, which returns a status: None is "ok"."""
-        return _returning(c_void_p, self._table[place])
-
-    def call(self, place: int, *arguments: Any) -> None:
-        """Call it. Raises CallError with ONNX Runtime's own words."""
-        status = self.function(place)(*arguments)
-        if status:
-            raise CallError(self.words(status))
-
-    def words(self, status: int) -> str:
-        """What a status says; it is freed."""
-        text = self._message(c_void_p(status)).decode("utf-8", "replace")
-        self.give_back(RELEASE_STATUS, c_void_p(status))
-        return str(text)
-
-    def give_back(self, place: int, handle: c_void_p) -> None:
-        """Free a handle."""
-        if handle:
-            _returning(None, self._table[place])(handle)
-            handle.value = None
-
-
-_loaded: dict[str, Api] = {}
-
-
-def _returning(kind: Any, address: int | None) -> Any:
-    """The function at an address. It has no argument types: objects that are C types are passed on as they are."""
-    function = foreign.Function(address)
-    function.restype = kind
-    return function
-
-
-def load(path: str) -> Api:
-    """The library at `path`, loaded at first use."""
-    api = _loaded.get(path)
-    if api is None:
-        stamp = Library(path, "").stamp()
-        api = _loaded[path] = Api(path)
-        LOADED[path] = stamp
-    return api
-
-
 class Executable(native.Executable):
     """A session. Inputs, and outputs whose shapes are known, lie in memory that is made once."""
 
-    def __init__(self, api: Api, file: int, options: Mapping[str, Any]) -> None:
+    def __init__(self, api: ort.Api, file: int, options: Mapping[str, Any]) -> None:
         super().__init__()
         self._api = api
         self._file = file
@@ -141,53 +68,57 @@ class Executable(native.Executable):
 
     def _open(self) -> None:
         api, options = self._api, c_void_p()
-        api.call(CREATE_OPTIONS, byref(options))
+        api.call(ort.CREATE_OPTIONS, byref(options))
         try:
-            api.call(LOG_SEVERITY, options, c_int(FATAL))
-            if self._options.get("threads"):
-                api.call(THREADS, options, c_int(self._options["threads"]))
-            if self._options.get("spinning") is not None:
-                spin = b"1" if self._options["spinning"] else b"0"
-                api.call(CONFIGURE, options, b"session.intra_op.allow_spinning", spin)
+            api.call(ort.LOG_SEVERITY, options, c_int(ort.FATAL))
+            threads, spinning = self._options.get("threads") or None, self._options.get("spinning")
+            environment, shared = api.environment(threads, spinning)
+            if shared:
+                api.call(ort.USE_SHARED_POOL, options)
+            elif threads:
+                api.call(ort.THREADS, options, c_int(threads))
+            if not shared and spinning is not None:
+                api.call(ort.CONFIGURE, options, b"session.intra_op.allow_spinning", b"1" if spinning else b"0")
             if self._options.get("arena") is False:
-                api.call(DISABLE_ARENA, options)
+                api.call(ort.DISABLE_ARENA, options)
             if self._options.get("optimization") is not None:
-                api.call(OPTIMIZATION, options, c_int(LEVELS[self._options["optimization"]]))
+                api.call(ort.OPTIMIZATION, options, c_int(LEVELS[self._options["optimization"]]))
             path = f"/proc/self/fd/{self._file}".encode()
-            api.call(CREATE_SESSION, api.environment, path, options, byref(self._session))
+            api.call(ort.CREATE_SESSION, environment, path, options, byref(self._session))
         finally:
-            api.give_back(RELEASE_OPTIONS, options)
+            api.give_back(ort.RELEASE_OPTIONS, options)
+        trim()
 
     def _described(self, side: int) -> list[base.Tensor]:
         api, count = self._api, c_size_t()
-        api.call(COUNTS[side], self._session, byref(count))
+        api.call(ort.COUNTS[side], self._session, byref(count))
         found = []
         for index in range(count.value):
             name, kind = c_void_p(), c_void_p()
-            api.call(NAMES[side], self._session, c_size_t(index), api.allocator, byref(name))
+            api.call(ort.NAMES[side], self._session, c_size_t(index), api.allocator, byref(name))
             text = (c_char_p.from_buffer(name).value or b"").decode()
-            api.call(FREE, api.allocator, name)
-            api.call(TYPE_INFOS[side], self._session, c_size_t(index), byref(kind))
+            api.call(ort.FREE, api.allocator, name)
+            api.call(ort.TYPE_INFOS[side], self._session, c_size_t(index), byref(kind))
             try:
                 found.append(self._tensor(text, kind))
             finally:
-                api.give_back(RELEASE_TYPE_INFO, kind)
+                api.give_back(ort.RELEASE_TYPE_INFO, kind)
         return found
 
     def _tensor(self, name: str, kind: c_void_p) -> base.Tensor:
         api, shape, element, rank = self._api, c_void_p(), c_int(), c_size_t()
-        api.call(AS_TENSOR, kind, byref(shape))
+        api.call(ort.AS_TENSOR, kind, byref(shape))
         if not shape:
             raise base.RefusedError(
                 f"{name!r} is no tensor",
                 "edgec runs tensors; sequences, maps and optionals have no place in a bundle's inputs and outputs",
                 "change the model so that its inputs and outputs are tensors",
             )
-        api.call(ELEMENT, shape, byref(element))
-        api.call(RANK, shape, byref(rank))
+        api.call(ort.ELEMENT, shape, byref(element))
+        api.call(ort.RANK, shape, byref(rank))
         sizes, symbols = (c_int64 * rank.value)(), (c_char_p * rank.value)()
-        api.call(SIZES, shape, sizes, rank)
-        api.call(SYMBOLS, shape, symbols, rank)
+        api.call(ort.SIZES, shape, sizes, rank)
+        api.call(ort.SYMBOLS, shape, symbols, rank)
         dims = [size if size >= 0 else (word or b"").decode() or None for size, word in zip(sizes, symbols)]
         return base.Tensor(name, TYPES.get(element.value, f"ONNX's type {element.value}"), tuple(dims))
 
@@ -209,7 +140,7 @@ class Executable(native.Executable):
         )  # fmt: skip
         self._unknown = [place for place, known in enumerate(fixed) if not known]
         self.fixed = not self._unknown
-        self._function = self._api.function(RUN)
+        self._function = self._api.function(ort.RUN)
         self.call = self._run_unknown if self._unknown else self._function
         self.arguments = (
             c_void_p.from_param(self._session.value), c_void_p.from_param(None), byref(names_in),
@@ -221,7 +152,7 @@ class Executable(native.Executable):
     def _value(self, port: Port) -> c_void_p:
         sizes, value = (c_int64 * len(port.shape))(*port.shape), c_void_p()
         self._api.call(
-            TENSOR_WITH_DATA, self._api.memory, c_void_p(port.address), c_size_t(port.nbytes), sizes,
+            ort.TENSOR_WITH_DATA, self._api.memory, c_void_p(port.address), c_size_t(port.nbytes), sizes,
             c_size_t(len(port.shape)), c_int(_NUMBERS[port.dtype]), byref(value),
         )  # fmt: skip
         self._values.append(value)
@@ -241,23 +172,23 @@ class Executable(native.Executable):
             self._named = (None, [])
         finally:
             for place in self._unknown:
-                self._api.give_back(RELEASE_VALUE, c_void_p(values[place]))
+                self._api.give_back(ort.RELEASE_VALUE, c_void_p(values[place]))
                 values[place] = None
         return None
 
     def _copied(self, port: Port, value: c_void_p) -> Port:
         api, info, rank, data = self._api, c_void_p(), c_size_t(), c_void_p()
-        api.call(SHAPE_OF, value, byref(info))
+        api.call(ort.SHAPE_OF, value, byref(info))
         try:
-            api.call(RANK, info, byref(rank))
+            api.call(ort.RANK, info, byref(rank))
             sizes = (c_int64 * rank.value)()
-            api.call(SIZES, info, sizes, rank)
+            api.call(ort.SIZES, info, sizes, rank)
         finally:
-            api.give_back(RELEASE_SHAPE, info)
+            api.give_back(ort.RELEASE_SHAPE, info)
         shape = tuple(sizes)
         made = port if shape == port.shape else Port(port.name, port.dtype, shape)
         if made.nbytes:
-            api.call(TENSOR_DATA, value, byref(data))
+            api.call(ort.TENSOR_DATA, value, byref(data))
             made.view[:] = memoryview((c_char * made.nbytes).from_address(data.value or 0)).cast("B")
         return made
 
@@ -279,12 +210,12 @@ class Executable(native.Executable):
     def free(self) -> None:
         """Release the values, then the session, and close the file."""
         self._release_values()
-        self._api.give_back(RELEASE_SESSION, self._session)
+        self._api.give_back(ort.RELEASE_SESSION, self._session)
         os.close(self._file)
 
     def _release_values(self) -> None:
         while self._values:
-            self._api.give_back(RELEASE_VALUE, self._values.pop())
+            self._api.give_back(ort.RELEASE_VALUE, self._values.pop())
 
 
 def _least(tensor: base.Tensor) -> tuple[int, ...]:
@@ -324,7 +255,7 @@ class Engine(base.Engine):
         if self._found is None or path is None:
             raise base.RefusedError(f"{NAME} can't be used", "there is none, or no file to give it")
         try:
-            api = load(self._found.path)
+            api = ort.load(self._found.path)
             return Executable(api, os.open(path, os.O_RDONLY | os.O_CLOEXEC), options)
         except CallError as error:
             raise base.RefusedError(
