@@ -112,8 +112,8 @@ _DEFS: dict[str, Schema] = {
             "board_isa": _list(
                 _TEXT,
                 maxItems=256,
-                description="Features of the board that it was made for: a CPU that has them all prefers it to payloads "
-                "made for less.",
+                description="Features of the board that it was made for: a CPU that has them all prefers it to "
+                "payloads made for less.",
             ),
             "glibc": {
                 "type": "string",

@@ -18,23 +18,39 @@ class Machine:
         arch: as `platform.machine()` says, e.g. "x86_64", "aarch64".
         isa: the CPU features, as Linux names them in /proc/cpuinfo; empty where it does not say.
         memory: bytes that a process can still get without swapping; None where unknown.
+        glibc: the GNU C library's version, as "2.36"; empty where there is another (musl).
     """
 
-    __slots__ = ("arch", "isa", "memory")
+    __slots__ = ("arch", "glibc", "isa", "memory")
 
-    def __init__(self, arch: str, isa: frozenset[str], memory: int | None) -> None:
+    def __init__(self, arch: str, isa: frozenset[str], memory: int | None, glibc: str = "") -> None:
         self.arch = arch
         self.isa = isa
         self.memory = memory
+        self.glibc = glibc
 
     def as_dict(self) -> dict[str, object]:
         """For `--json`."""
-        return {"arch": self.arch, "isa": sorted(self.isa), "memory": self.memory}
+        return {"arch": self.arch, "isa": sorted(self.isa), "memory": self.memory, "glibc": self.glibc}
 
 
 def this(cpuinfo: str = CPUINFO, meminfo: str = MEMINFO) -> Machine:
     """This machine."""
-    return Machine(os.uname().machine, _isa(cpuinfo), _available(meminfo))
+    return Machine(os.uname().machine, _isa(cpuinfo), _available(meminfo), glibc())
+
+
+def glibc() -> str:
+    """The version of the C library that this process runs on, "2.36"; empty where it is not GNU's."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError, AttributeError):  # musl does not know this name; Windows has no confstr
+        return ""
+    return version if name == "glibc" else ""
+
+
+def older(have: str, need: str) -> bool:
+    """True where a version of numbers with dots is below another: ("2.4", "2.31")."""
+    return [int(part) for part in have.split(".")] < [int(part) for part in need.split(".")]
 
 
 def _isa(path: str) -> frozenset[str]:

@@ -59,6 +59,8 @@ class Built:
     portable: bool = True
     memory: int | None = None
     native_code: bool = False
+    glibc: str = ""
+    """The oldest glibc that can load its native code ("2.31"); empty where that is the engine's affair."""
     numbers: str = "float32"
     package: str = ""
     """The Python distribution that brings the engine; empty where it has the engine's name."""

@@ -29,6 +29,8 @@ def whole(make: Any) -> dict[str, Any]:
     entry["accuracy"] = {"metric": "top1", "value": 0.5, "float_value": 0.75, "n": 4}
     entry["golden"] = {"expected": "run", "file": "golden/a.bin", "min_sqnr_db": 25.5}
     entry["isa"] = ["asimd"]
+    entry["board_isa"] = ["asimd", "asimddp"]
+    entry["glibc"] = "2.31"
     names = [
         "golden/a.bin",
         "golden/inputs.bin",

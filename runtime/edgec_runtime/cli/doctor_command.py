@@ -1,4 +1,4 @@
-"""`edgec-rt doctor`: what this device has, and what is amiss."""
+"""`edgec-rt doctor [FILE]`: what this device has, what is amiss, and which payloads of a bundle can run here."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ import os
 import sys
 from typing import Any
 
-from edgec_runtime import __version__, engines, machine
+from edgec_runtime import __version__, engines, machine, preflight, select
 from edgec_runtime import root as root_
-from edgec_runtime.errors import Error
+from edgec_runtime.errors import Error, UsageError
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Python, architecture, instruction set, memory, engines with versions, root folder, trusted keys, apps."""
+    """Python, architecture, instruction set, memory, engines with versions, root folder, trusted keys, apps.
+
+    An engine's library is loaded in a process of its own. With FILE, each of its payloads is held against all this
+    (`preflight`). Raises UnsupportedError or MissingError where none can run here, and what `bundle.open` raises.
+    """
+    if options.allow_unsigned and options.file is None:
+        raise UsageError("--allow-unsigned is for a FILE", "there is none", "leave it away", code="E205")
     import platform
 
     here = machine.this()
     problems: list[str] = []
     found: dict[str, str | None] = {}
+    libraries: dict[str, str] = {}
     for name in engines.names():
         engine = engines.find(name)
         found[name] = engine.version() if engine else None
+        library = engine.library() if engine else None
+        if library is not None:
+            wrong = [*preflight.library_problems(library, here)] or [*filter(None, [preflight.trial(library)])]
+            libraries[name] = library.path
+            problems += [f"the engine {name!r} does not work here: {why}" for why in wrong]
     if not any(found.values()):
         problems.append("no engine is installed: pip install 'edgec-runtime[onnxruntime]'")
     root, keys, apps = None, [], []
@@ -44,11 +56,30 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         **here.as_dict(),
         "cpus": os.cpu_count(),
         "engines": found,
+        "libraries": libraries,
         "root": root,
         "trusted_keys": keys,
         "apps": apps,
         "problems": problems,
+        **({"bundle": _bundle(options, here, root)} if options.file is not None else {}),
     }
+
+
+def _bundle(options: argparse.Namespace, here: machine.Machine, root: str | None) -> list[dict[str, Any]]:
+    """The payloads of FILE, each with what keeps it from running here."""
+    from edgec_runtime.bundle import reader
+
+    with reader.open(options.file, allow_unsigned=options.allow_unsigned) as bundle:
+        whole, trusted = bundle.manifest, bundle.trusted
+    report = preflight.manifest(whole, here, trusted=trusted, root=root)
+    if not any(each["usable"] for each in report):
+        # A missing engine is worth telling only where it is all that is missing.
+        left = {each["payload"]: [p for p in each["problems"] if p["kind"] != "engine"] for each in report}
+        reasons = {
+            each["payload"]: "; ".join(p["why"] for p in left[each["payload"]] or each["problems"]) for each in report
+        }
+        raise select.none_usable(whole["payloads"], reasons, here)
+    return report
 
 
 def told(isa: list[str]) -> list[str]:
@@ -70,6 +101,10 @@ def text(result: dict[str, Any]) -> str:
         *(f"app       {app['app']}, slot {app['active']}" for app in result["apps"]),
         *(f"problem   {problem}" for problem in result["problems"]),
     ]
+    for payload in result.get("bundle", ()):
+        lines.append(f"payload   {payload['payload']}: {'can run here' if payload['usable'] else 'can not run here'}")
+        for problem in payload["problems"]:
+            lines += [f"            {problem['why']}", f"            fix: {problem['fix']}"]
     return "\n".join(lines)
 
 

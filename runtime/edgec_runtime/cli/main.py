@@ -39,6 +39,8 @@ def parser() -> Parser:
         command.add_argument("--json", action="store_true", help="print the result as JSON")
         command.add_argument("--debug", action="store_true", help="show a traceback on errors")
         if name == "doctor":
+            command.add_argument("file", nargs="?", metavar="FILE", help="a .edge file: what of it can run here?")
+            command.add_argument("--allow-unsigned", action="store_true", help="look at a file that nobody has signed")
             continue
         if name == "install":
             command.add_argument("file", metavar="FILE", help="a .edge file")
