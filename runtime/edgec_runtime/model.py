@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from edgec_runtime.engines.base import Engine
     from edgec_runtime.payload import Payload
+    from edgec_runtime.stream import Stream
     from edgec_runtime.trust.store import Trust
 
     Arrays = dict[str, Any]  # name -> array: numpy's, or memoryviews where the engine goes without
@@ -245,6 +246,23 @@ class Model:
         if self._ready is not None:
             self._quick = self._ready(self._names)
         return answers
+
+    def stream(self, state: Mapping[str, str] | None = None, *, initial: Mapping[str, Any] | None = None) -> Stream:
+        """Runs that keep the model's state from one to the next, from zeros on.
+
+            with model.stream({"hn": "h", "cn": "c"}) as speech:
+                for chunk in microphone:
+                    probability = speech.run({"input": chunk})["speech_probs"]
+
+        Args:
+            state: {output name: input name}: which output is the input of the next run.
+            initial: {input name: array} to start from instead of zeros.
+
+        Raises UsageError (E205) where these are no outputs and inputs that fit each other.
+        """
+        from edgec_runtime.stream import Stream
+
+        return Stream(self, state, initial)
 
     def __call__(self, given: Any) -> Any:
         """Run the bundle's own pre-processing, the model, and its post-processing.
