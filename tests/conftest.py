@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
@@ -61,6 +62,17 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("EDGEC_ROOT", str(folder / "root"))
     monkeypatch.setenv("EDGEC_CACHE", str(folder / "cache"))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request: pytest.FixtureRequest) -> None:
+    """A module's generator starts each test where the import left it: what a test draws hangs on no test before it."""
+    module, key = request.module, "_generators_after_import"
+    if not hasattr(module, key):
+        found = [value for value in vars(module).values() if isinstance(value, np.random.Generator)]
+        setattr(module, key, [(generator, generator.bit_generator.state) for generator in found])
+    for generator, state in getattr(module, key):
+        generator.bit_generator.state = state
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EXAMPLES = 7
+GENERATOR = np.random.default_rng(0)
+FIRST = np.random.default_rng(0).random()
 PROBE = """
 from hypothesis import given, settings, strategies as st
 
@@ -67,3 +70,8 @@ def test_explore_tries_more_and_something_else_each_time(tmp_path: Path):
 @pytest.mark.parametrize("profile", ["fixed", "explore"])
 def test_no_profile_fails_for_a_slow_machine(profile: str):
     assert settings.get_profile(profile).deadline is None
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_a_modules_generator_starts_each_test_anew(run: int):
+    assert GENERATOR.random() == FIRST
