@@ -127,5 +127,5 @@ def _usable(payloads: Sequence[Mapping[str, Any]], model: CoreModel, *, trusted:
     left = [entry for entry in select.order(payloads, machine) if not refused[entry["id"]]]
     if not left:
         raise select.none_usable(payloads, refused, machine)
-    native = [entry for entry in left if entry["arch"] == "aarch64"]
+    native = select.distinct([entry for entry in left if entry["arch"] == "aarch64"])
     return native or left[:1]

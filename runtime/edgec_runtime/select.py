@@ -37,6 +37,14 @@ def order(payloads: Sequence[Entry], machine: Machine) -> list[Entry]:
     return native + [entry for entry in payloads if entry["arch"] != machine.arch and entry["portable"]]
 
 
+def distinct(payloads: Sequence[Entry]) -> list[Entry]:
+    """The first payload for each engine in each precision: a bundle for several boards has one for each board."""
+    first: dict[tuple[str, str], Entry] = {}
+    for entry in payloads:
+        first.setdefault((entry["engine"], entry["precision"]), entry)
+    return list(first.values())
+
+
 def obstacle(entry: Entry, machine: Machine, *, trusted: bool) -> str | None:
     """Why this machine can't use a payload, whatever engines it has; None where nothing speaks against it."""
     return next((why for _, why in obstacles(entry, machine, trusted=trusted)), None)

@@ -140,14 +140,11 @@ def _same(slot_folder: str, envelope: bytes, ready: bytes) -> bool:
 
 
 def _usable(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The payloads that this machine can use with the engines that are installed, in order.
-
-    Of those for one engine in one precision only the first is kept: a bundle for several boards has one for each.
-    """
+    """The payloads that this machine can use with the engines that are installed, in order, as `select.distinct`."""
     here = machine_.this()
     here.memory = None  # what is free at this moment says nothing about later
     refused: select.Refused = {}
-    usable, kinds = [], set()
+    usable = []
     for entry in manifest["payloads"]:
         refused[entry["id"]] = select.obstacle(entry, here, trusted=True) or ""
     for entry in select.order(manifest["payloads"], here):
@@ -158,12 +155,11 @@ def _usable(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
                 refused[entry["id"]] = engine
             elif library is not None and (why := next(preflight.library_problems(library, here), "")):
                 refused[entry["id"]] = why
-            elif (entry["engine"], entry["precision"]) not in kinds:
-                kinds.add((entry["engine"], entry["precision"]))
+            else:
                 usable.append(entry)
     if not usable:
         raise select.none_usable(manifest["payloads"], refused, here)
-    return usable
+    return select.distinct(usable)
 
 
 def _store(
