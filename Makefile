@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := build/models
 
-.PHONY: setup models demo test fuzz test-arm emulator lint format bench bench-quantization node-suite wheels constraints clean
+.PHONY: setup models demo test fuzz test-arm emulator lint format bench bench-quantization node-suite wheels device-wheel constraints clean
 
 # A folder that is no environment or has no pip is what an interrupted run left behind, so it is made anew. The build
 # backend comes first and pinned: with build isolation pip would fetch one with unpinned dependencies, twice.
@@ -75,6 +75,13 @@ node-suite: setup
 wheels: setup
 	$(BIN)/python -m build -q --no-isolation --outdir dist runtime
 	$(BIN)/python -m build -q --no-isolation --outdir dist .
+
+# One wheel with all that a device needs, edgec-runtime and LiteRT's library: dist/edgec_runtime-*+litert*.whl.
+# Others: make device-wheel ARCH=x86_64 ENGINE=onnxruntime
+ARCH ?= aarch64
+ENGINE ?= litert
+device-wheel: setup
+	$(BIN)/python -m edgec_toolchains.wheelhouse -o dist --downloads build/wheelhouse --arch $(ARCH) --engine $(ENGINE)
 
 # New pins: the newest releases that pyproject.toml allows, resolved in an environment of their own. Then: make lint test.
 constraints:

@@ -86,12 +86,43 @@ def find(
     return None
 
 
+def cut_short(path: str) -> str:
+    """Why the file at `path` can't be a whole shared library; empty where nothing speaks against it.
+
+    Loading a library that is half written ends the process: its pages past the file's end are no memory (SIGBUS). The
+    section headers stand at the end of a library as linkers write it, and its program headers say where its parts end
+    (System V ABI, "Object Files").
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            header = file.read(64)
+
+            def number(place: int, width: int, data: bytes = header) -> int:
+                return int.from_bytes(data[place : place + width], "little")
+
+            if len(header) < 64 or header[:4] != b"\x7fELF":
+                return "it is no shared library"
+            if header[4:6] != b"\x02\x01":  # only 64 bits, little-endian
+                return ""
+            ends = [number(40, 8) + number(58, 2) * number(60, 2)]
+            step, count = number(54, 2), number(56, 2)
+            file.seek(number(32, 8))
+            table = file.read(step * count)
+            ends += [number(at + 8, 8, table) + number(at + 32, 8, table) for at in range(0, step * count, step or 1)]
+    except OSError as error:
+        return str(error)
+    whole = max(ends)
+    return f"it is cut off: {size} of {whole} bytes are there" if size < whole else ""
+
+
 def _in(folder: str, names: Callable[[str], bool]) -> str | None:
     try:
         there: Sequence[str] = sorted(os.listdir(folder), reverse=True)
     except OSError:
         return None
-    return next((os.path.join(folder, name) for name in there if names(name)), None)
+    fits = (name for name in there if names(name) and not name.endswith(".version"))
+    return next((os.path.join(folder, name) for name in fits), None)
 
 
 def _named_version(path: str) -> str:
