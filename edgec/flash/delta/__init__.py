@@ -1,0 +1,84 @@
+"""A patch that makes a new model file from the one that a device has: aligned by tensor names, then by content.
+
+`edgec_runtime.delta` has the format and applies patches. What is sent is small because the terms of an addition are: a
+weight that moved by a step is a 1, in a stream where nearly all is 0 or 1; a general differ finds no equal bytes there.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+from itertools import product
+
+from edgec.flash.delta.align import NEW, Piece, align
+from edgec.flash.delta.spans import spans
+from edgec.flash.delta.terms import subtract
+from edgec_runtime import delta as format_
+
+_DICTIONARY = 1 << 20  # what the device's decoder must hold
+_KINDS = {width: kind for kind, width in format_.WIDTHS.items()}
+_WORTH = 4096  # bytes from which on trying more than one tuning saves more than a few
+_TUNINGS = tuple(t for t in product((0, 1, 3), (0, 2), (0, 2)) if t[0] + t[1] <= 4)  # lc, lp, pb: see the xz manual
+
+
+def encode(old: bytes, new: bytes) -> bytes:
+    """A patch from `old` to `new`. It is proven: what it makes is compared with `new` before it is given out.
+
+    Any two files: ONNX and TFLite models are aligned by their tensors' names, others by equal content.
+    """
+    orders = [len(old), len(new)]
+    terms, fresh = bytearray(), bytearray()
+    at = 0
+    for piece in align(old, new, spans(old), spans(new)):
+        orders.append(piece.length << 3 | _kind(piece))
+        if piece.old == NEW:
+            fresh += new[piece.new : piece.new + piece.length]
+            continue
+        away = piece.old - at
+        orders.append(away << 1 if away >= 0 else ~(away << 1))
+        at = piece.old + piece.length
+        if piece.width:
+            for begin in range(0, piece.length, format_.CHUNK):
+                length = min(format_.CHUNK, piece.length - begin)
+                a, b = piece.old + begin, piece.new + begin
+                terms += subtract(new[b : b + length], old[a : a + length], piece.width)
+    streams = [_compressed(bytes(data)) for data in (_varints(orders), terms, fresh)]
+    patch = format_.MAGIC + b"".join(len(s).to_bytes(4, "little") for s in streams) + b"".join(streams)
+    _prove(patch, old, new)
+    return patch
+
+
+def _kind(piece: Piece) -> int:
+    if piece.old == NEW:
+        return format_.NEW
+    return _KINDS[piece.width] if piece.width else format_.COPY
+
+
+def _varints(numbers: list[int]) -> bytes:
+    made = bytearray()
+    for number in numbers:
+        while number > 127:
+            made.append(number & 127 | 128)
+            number >>= 7
+        made.append(number)
+    return bytes(made)
+
+
+def _compressed(data: bytes) -> bytes:
+    """The smallest of several tunings; which one is best depends on what the bytes are, and trying is cheap here."""
+
+    def tuned(lc: int, lp: int, pb: int) -> bytes:
+        lzma2 = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}
+        filters = [{**lzma2, "lc": lc, "lp": lp, "pb": pb}]
+        return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
+
+    return min((tuned(*tuning) for tuning in _TUNINGS[: None if len(data) > _WORTH else 1]), key=len)
+
+
+def _prove(patch: bytes, old: bytes, new: bytes) -> None:
+    made = bytearray()
+    format_.apply(io.BytesIO(patch), io.BytesIO(old), made.extend, size=len(new))
+    assert made == new, "a patch must make the file that it was made for"
+
+
+__all__ = ["encode"]

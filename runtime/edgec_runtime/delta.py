@@ -1,0 +1,185 @@
+"""A file made from an older one and a patch: copies, additions, new bytes; standard library alone, bounded memory.
+
+`edgec.flash.delta` writes patches. Whatever a patch says, the digest of what it makes decides, so this module need not
+trust it: it must only never take more memory or disk than it was told, and never read past its base.
+
+A patch, format 1: MAGIC, then three xz streams one after another, each with its length in four bytes (little-endian)
+before the first of them: the instructions, the terms of additions, new bytes. The instructions are numbers, seven bits
+a byte, least first, the eighth bit set where more follow: the size of the base, the size of the result, then
+
+    length << 3 | kind [, how far the base's next byte is from the last one's end, zigzag]
+
+kind 0 is new bytes; 1 is a copy from the base; 2, 3, 4, 5 are additions to the base in integers of 1, 2, 4, 8 bytes.
+An addition goes by chunks of CHUNK bytes, the last may be shorter; its terms are zigzag (0, -1, 1, -2 … are 0, 1, 2, 3
+…) and stand in planes: all lowest bytes of a chunk, then all second ones.
+"""
+
+from __future__ import annotations
+
+import lzma
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO, Callable
+
+MAGIC = b"edgec\x00d1"
+CHUNK = 1 << 16
+MEMORY = 4 << 20  # bytes that one xz decoder may take: streams are written with a dictionary of at most 1 MiB
+MAX_INSTRUCTIONS = 8 << 20  # bytes of them
+NEW, COPY = 0, 1
+WIDTHS = {2: 1, 3: 2, 4: 4, 5: 8}
+
+
+class PatchError(ValueError):
+    """A patch that is none, or not for this base."""
+
+
+def apply(patch: IO[bytes], base: IO[bytes], write: Callable[[bytes], object], *, size: int) -> None:
+    """Make the new file.
+
+    Args:
+        patch: seekable.
+        base: the file that the patch was made for; seekable.
+        write: takes the result's bytes, in order, at most CHUNK at a time.
+        size: of the result, as the signed manifest has it.
+
+    Raises PatchError where the patch is damaged or for other files; what was written until then is of no use.
+    """
+    try:
+        _apply(patch, base, write, size)
+    except (lzma.LZMAError, EOFError, MemoryError) as error:
+        raise PatchError(f"the patch is damaged: {error}") from None
+
+
+def _apply(patch: IO[bytes], base: IO[bytes], write: Callable[[bytes], object], size: int) -> None:
+    if patch.read(len(MAGIC)) != MAGIC:
+        raise PatchError("this is no patch of format 1")
+    lengths = [int.from_bytes(_exactly(patch, 4), "little") for _ in range(3)]
+    places = [len(MAGIC) + 12 + sum(lengths[:n]) for n in range(3)]
+    orders, terms, fresh = (_Stream(patch, at, length) for at, length in zip(places, lengths))
+    numbers = _numbers(orders)
+    known, total = next(numbers, -1), next(numbers, -1)
+    base.seek(0, 2)
+    if known != base.tell():
+        raise PatchError("the patch is for another base")
+    if total != size:
+        raise PatchError(f"the patch makes {total} bytes, {size} are wanted")
+    left, at = size, 0
+    for number in numbers:
+        length, kind = number >> 3, number & 7
+        if not 0 < length <= left:
+            raise PatchError("the patch makes more bytes than it says")
+        left -= length
+        if kind == NEW:
+            for part in _parts(length):
+                write(fresh.read(part))
+            continue
+        width = WIDTHS.get(kind, 1)
+        if (kind != COPY and kind not in WIDTHS) or length % width:
+            raise PatchError("the patch has an instruction that format 1 does not know")
+        at += _signed(next(numbers, 0))
+        if not 0 <= at <= known - length:
+            raise PatchError("the patch reads past its base")
+        base.seek(at)
+        at += length
+        for part in _parts(length):
+            old = _exactly(base, part)
+            write(old if kind == COPY else added(old, terms.read(part), width))
+    if left:
+        raise PatchError("the patch ends early")
+
+
+def added(old: bytes, terms: bytes, width: int) -> bytes:
+    """Integers of `width` bytes (little-endian, wrapping) plus terms in zigzag and planes; both of one length.
+
+    All lanes at once, in integers as long as the chunk: that is what Python's own speed allows.
+    """
+    count = len(old) // width
+    if width > 1:
+        laid = bytearray(len(terms))
+        for plane in range(width):
+            laid[plane::width] = terms[plane * count : (plane + 1) * count]
+        terms = bytes(laid)
+    bits = 8 * width
+    ones = int.from_bytes((b"\x01" + bytes(width - 1)) * count, "little")  # 1 in each lane
+    tops = ones << (bits - 1)
+    zigzag = int.from_bytes(terms, "little")
+    negative = zigzag & ones
+    term = ((zigzag ^ negative) >> 1) ^ ((negative << bits) - negative)
+    before = int.from_bytes(old, "little")
+    # Without the top bits no lane carries into the next one; they are added by exclusive or.
+    total = ((before & ~tops) + (term & ~tops)) ^ ((before ^ term) & tops)
+    return total.to_bytes(len(old), "little")
+
+
+class _Stream:
+    """One xz stream of the patch, decoded as it is read."""
+
+    def __init__(self, file: IO[bytes], at: int, length: int) -> None:
+        self._file, self._at, self._left = file, at, length
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+
+    def some(self, most: int) -> bytes:
+        """Up to `most` bytes; nothing at the end."""
+        while not self._decoder.eof:
+            given = b""
+            if self._decoder.needs_input:
+                self._file.seek(self._at)
+                given = _exactly(self._file, min(CHUNK, self._left))
+                if not given:
+                    raise EOFError("a stream is cut off")
+                self._at += len(given)
+                self._left -= len(given)
+            made = self._decoder.decompress(given, most)
+            if made:
+                return made
+        return b""
+
+    def read(self, count: int) -> bytes:
+        """Exactly `count` bytes."""
+        found = self.some(count)
+        while len(found) < count:
+            more = self.some(count - len(found))
+            if not more:
+                raise EOFError("a stream is too short")
+            found += more
+        return found
+
+
+def _numbers(stream: _Stream) -> Iterator[int]:
+    value = shift = taken = 0
+    while True:
+        chunk = stream.some(CHUNK)
+        taken += len(chunk)
+        if taken > MAX_INSTRUCTIONS:
+            raise PatchError("the patch has too many instructions")
+        if not chunk:
+            if shift:
+                raise PatchError("the last instruction is cut off")
+            return
+        for byte in chunk:
+            value |= (byte & 127) << shift
+            if byte < 128:
+                yield value
+                value = shift = 0
+            else:
+                shift += 7
+                if shift > 63:
+                    raise PatchError("the patch has a number that is too large")
+
+
+def _signed(zigzag: int) -> int:
+    return (zigzag >> 1) ^ -(zigzag & 1)
+
+
+def _parts(length: int) -> Iterator[int]:
+    for begin in range(0, length, CHUNK):
+        yield min(CHUNK, length - begin)
+
+
+def _exactly(file: IO[bytes], count: int) -> bytes:
+    found = file.read(count)
+    if len(found) != count:
+        raise EOFError("a file is cut off")
+    return found
