@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgec_runtime.engines.base import Engine
 
-BUILT_IN = ("litert", "onnxruntime")
+BUILT_IN = ("litert", "ncnn", "onnxruntime")
 GROUP = "edgec_runtime.engines"  # entry points of third parties: NAME = "package.module:EngineClass"
 
 
@@ -16,6 +16,10 @@ def find(name: str) -> Engine | None:
     The adapters that come with this package are looked up first: reading the entry points of all installed
     distributions takes longer than loading a small model.
     """
+    if name == "ncnn":  # called in one way only
+        from edgec_runtime.engines.ncnn import Engine as Ncnn
+
+        return Ncnn()
     if name in BUILT_IN:
         from edgec_runtime.engines.choice import Choice
 
