@@ -21,9 +21,9 @@ from edgec.quantize.symmetric import symmetric_to_u8
 def residual(build, *, bias=True, clip=False):
     """A stem, a block with a residual Add, and a classifier."""
     rng = np.random.default_rng(1)
-    shapes = {"w0": (8, 3, 3, 3), "w1": (16, 8, 1, 1), "w2": (16, 16, 3, 3), "w3": (10, 16)}
-    constants = {k: rng.normal(0, 0.2, s).astype(np.float32) for k, s in shapes.items()}
-    constants |= {"b1": rng.normal(0, 0.2, 16).astype(np.float32), "flat": np.array([0, -1])}
+    shapes = {"w0": (32, 3, 3, 3), "w1": (32, 32, 1, 1), "w2": (32, 32, 3, 3), "w3": (10, 32)}
+    constants = {k: rng.normal(0, 0.1, s).astype(np.float32) for k, s in shapes.items()}
+    constants |= {"b1": rng.normal(0, 0.2, 32).astype(np.float32), "flat": np.array([0, -1])}
     constants |= {"low": np.float32(0), "high": np.float32(6)}
     act = ("Clip", ["low", "high"]) if clip else ("Relu", [])
     nodes = [
@@ -72,11 +72,10 @@ def test_rules_of_the_parser_hold(build, feeds, bias):
     Session(made)
 
 
-def sums(kind, *, wide=16):
+def sums(kind):
     """A sum of two convolutions' results, or of one and its input, and a layer behind."""
     rng = np.random.default_rng(2)
-    shapes = {"w0": (16, 16, 3, 3), "w1": (16, 16, 3, 3), "w2": (16, 16, 3, 3), "w3": (wide, 16, 3, 3)}
-    w = {k: rng.normal(0, 0.2, s).astype(np.float32) for k, s in shapes.items()}
+    w = {f"w{i}": rng.normal(0, 0.1, (32, 32, 3, 3)).astype(np.float32) for i in range(4)}
     operands = {"identity": ["a", "b"], "two layers": ["side", "b"], "activation between": ["a", "br"]}[kind]
     nodes = [
         ("Conv", ["x", "w0"], ["a"], {"pads": [1] * 4}),
@@ -86,7 +85,7 @@ def sums(kind, *, wide=16):
         ("Add", operands, ["s"], {}, "sum"),
         ("Conv", ["s", "w3"], ["y"], {"pads": [1] * 4}),
     ]  # fmt: skip
-    return nodes, {"x": [1, 16, 8, 8]}, w
+    return nodes, {"x": [1, 32, 8, 8]}, w
 
 
 @pytest.mark.parametrize(
@@ -117,6 +116,33 @@ def test_a_narrow_head_stays_float(build, feeds, outputs, inner):
     made = q.quantize_with_data(model, feeds(model), placement="tensorrt", effort="plain").model
     named = {n.name: n for n in made.graph}
     assert dequantized(named["inner"], 0) and dequantized(named["head"], 0) is inner
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "groups", "integer"),
+    [
+        (16, 16, 1, False),
+        (16, 24, 1, False),
+        (16, 32, 1, True),
+        (24, 24, 1, True),
+        (33, 8, 1, False),
+        (64, 24, 1, True),
+        (32, 32, 16, True),
+    ],
+)
+def test_layers_that_padding_to_tensor_cores_makes_slower_stay_float(build, feeds, channels, outputs, groups, integer):
+    rng = np.random.default_rng(6)
+    w = {"w0": (channels, 64, 1, 1), "w1": (outputs, channels // groups, 3, 3), "w2": (64, outputs, 1, 1)}
+    nodes = [
+        ("Conv", ["x", "w0"], ["a"], {}, "before"),
+        ("Conv", ["a", "w1"], ["b"], {"group": groups}, "asked"),
+        ("Conv", ["b", "w2"], ["y"], {}, "behind"),
+    ]
+    model = build(nodes, {"x": [1, 64, 8, 8]}, ["y"], {k: rng.normal(0, 1, s).astype(np.float32) for k, s in w.items()})
+    made = q.quantize_with_data(model, feeds(model), placement="tensorrt", effort="plain").model
+    named = {n.name: n for n in made.graph}
+    assert dequantized(named["asked"], 0) is integer and dequantized(named["asked"], 1) is integer
+    assert dequantized(named["before"], 0) and dequantized(named["behind"], 0)
 
 
 def test_asymmetric_schemes_are_refused(build, feeds):
