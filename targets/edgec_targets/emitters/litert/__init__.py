@@ -17,12 +17,13 @@ _HALF = "float16"
 _BASELINE = {"aarch64": ("asimd",)}
 
 
-def write(model: ir.Model, *, half: bool = False, exact: bool = False) -> bytes:
+def write(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bool = True) -> bytes:
     """The bytes of a TFLite file that computes what `model` (float, or with Q/DQ) computes.
 
     Inputs and outputs keep their names, order, types and ONNX's layout; a symbolic first dimension becomes 1.
     `half` stores float weights as float16. `exact` keeps integers equal to ONNX Runtime's even where that takes longer.
-    The same model gives the same bytes.
+    `dot` writes for CPUs with 8-bit dot products, whose kernels want another first layer (`stems`). The same model gives
+    the same bytes.
 
     Raises:
         UnsupportedError: E431, exit 4; names the nodes that TFLite can't express, and why.
@@ -30,7 +31,7 @@ def write(model: ir.Model, *, half: bool = False, exact: bool = False) -> bytes:
     """
     from edgec_targets.emitters.litert.conversion import convert
 
-    written = convert(model, half=half, exact=exact)
+    written = convert(model, half=half, exact=exact, dot=dot)
     if written.data is None:
         raise _unsupported(written.problems, "LiteRT")
     return written.data
@@ -77,7 +78,7 @@ class LiteRT:
         from edgec_targets.memory import estimate
         from edgec_targets.numbers import numbers
 
-        data = write(model, half=precision == _HALF)
+        data = write(model, half=precision == _HALF, dot=_dot(board))
         problem = self._release(board) or loads(data)
         if problem is not None:
             raise _unsupported([problem], f"board '{board.name}'")
@@ -100,7 +101,7 @@ class LiteRT:
         from edgec_targets.emitters.litert.conversion import convert
         from edgec_targets.emitters.litert.prove import loads
 
-        written = convert(model)
+        written = convert(model, dot=_dot(board))
         if written.data is None:
             return written.problems
         problem = self._release(board) or loads(written.data)
@@ -121,6 +122,11 @@ class LiteRT:
 
 
 EMITTER = LiteRT()
+
+
+def _dot(board: Board) -> bool:
+    """Whether the board's kernels take 8-bit integers by groups: dot products on ARM; those of x86 always do."""
+    return board.arch != "aarch64" or "asimddp" in board.isa
 
 
 def _unsupported(problems: list[Problem], who: str) -> UnsupportedError:

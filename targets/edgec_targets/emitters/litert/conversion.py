@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert import dynamic, fusion, layout, ranks, units
+from edgec_targets.emitters.litert import dynamic, fusion, layout, ranks, stems, units
 from edgec_targets.emitters.litert.constants import evaluate
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import File, Quantization, Tensor
@@ -35,9 +35,10 @@ class Written:
         return self.operators.get("TRANSPOSE", 0)
 
 
-def convert(model: ir.Model, *, half: bool = False, exact: bool = False) -> Written:
+def convert(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bool = True) -> Written:
     """Write `model` (float, or with Q/DQ) as a TFLite file; `half` stores float weights as float16.
     `exact` keeps integers equal to ONNX Runtime's even where that takes longer (`exact.in_integers`).
+    `dot`: the CPU has 8-bit dot products, so that its kernels take four channels at a time (`stems`).
 
     Deterministic. Problems list every node that can't be written, with the reason.
     """
@@ -47,6 +48,7 @@ def convert(model: ir.Model, *, half: bool = False, exact: bool = False) -> Writ
     ranks.align(prepared)
     fusion.fuse(prepared)
     quantities = units.fold(prepared)
+    stems.mark(prepared.graph, quantities, dot=dot)
     file = File()
     layouts, in_integers = layout.choose(prepared.graph), dynamic.pays(prepared.graph)
     context = Context(file, layouts, quantities, half=half, dynamic=in_integers, exact=exact)

@@ -6,18 +6,21 @@ from typing import Any
 
 import onnx_ir as ir
 
+from edgec_targets.emitters.litert import stems
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
-from edgec_targets.emitters.litert.ops import windows
+from edgec_targets.emitters.litert.ops import folding, windows
 from edgec_targets.emitters.litert.ops.common import activation, bias, reshaped, weight
-from edgec_targets.emitters.litert.registry import Fixed, Layout, Refusal, channels_last, operator
+from edgec_targets.emitters.litert.registry import Fixed, Layout, Refusal, channels_last, identity, operator
+from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.values import given, integer, rank, shape
 
 
 def spatial(node: ir.Node) -> Layout:
-    """Channels last, in and out."""
+    """Channels last, in and out; a folded convolution may read an image as it was given."""
     last = channels_last(rank(node.inputs[0]))
-    return Fixed({0: (last,)}, {0: last})
+    plan = stems.of(node)
+    return Fixed({0: (identity(len(last)) if plan is not None and plan.plain else last,)}, {0: last})
 
 
 @operator("Conv", layout=spatial, integer=True)
@@ -26,18 +29,23 @@ def conv(ctx: Context, node: ir.Node) -> None:
     x_value, w_value = node.inputs[0], node.inputs[1]
     dims, filters, out = shape(x_value), shape(w_value), shape(node.outputs[0])
     last, groups = channels_last(len(dims)), integer(node, "group", 1)
-    window = windows.read(node, dims[2:], filters[2:])
-    x = _two_axes(ctx, ctx.get(x_value, last))
-    depthwise = groups > 1 and groups == dims[1]
-    w = _filter(ctx, w_value, filters, depthwise)
-    b = bias(ctx, given(node, 2), filters[0], x, w)
+    window, plan = windows.read(node, dims[2:], filters[2:]), stems.of(node)
     out_size = (1, out[2]) if len(out) == 3 else out[2:]
-    x, padding = windows.pad(ctx, x, window, out_size)
+    depthwise = groups > 1 and groups == dims[1]
+    strides = window.strides
+    if plan is not None:
+        x, w = folding.image(ctx, node, plan), folding.filters(ctx, w_value, plan)
+        padding = int(schema().Padding.VALID)
+        strides = (1 if plan.height.fold > 1 else strides[0], 1 if plan.width.fold > 1 else strides[1])
+    else:
+        x, w = _two_axes(ctx, ctx.get(x_value, last)), _filter(ctx, w_value, filters, depthwise)
+        x, padding = windows.pad(ctx, x, window, out_size)
+    b = bias(ctx, given(node, 2), filters[0], x, w)
     result = ctx.result(node, last, dims=(out[0], *out_size, out[1]))
     common: dict[str, Any] = {
         "padding": padding,
-        "strideH": window.strides[0],
-        "strideW": window.strides[1],
+        "strideH": strides[0],
+        "strideW": strides[1],
         "dilationHFactor": window.dilations[0],
         "dilationWFactor": window.dilations[1],
         "fusedActivationFunction": activation(node),
