@@ -25,8 +25,8 @@ ZOO = {
     "efficientnet_lite0": 1,
     "minilm_sts": 24,
 }
-"""The transpositions that are left: an image's at the input, or a folded first layer's (`stems`); four in each attention
-of MiniLM's six."""
+"""The transpositions that are left: an image's at the input, or a folded first layer's (`stems`); four in each of
+MiniLM's six attentions."""
 
 
 def compared(model: ir.Model, seed: int = 0) -> tuple[Written, float]:

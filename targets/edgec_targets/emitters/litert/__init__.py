@@ -22,8 +22,8 @@ def write(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bool
 
     Inputs and outputs keep their names, order, types and ONNX's layout; a symbolic first dimension becomes 1.
     `half` stores float weights as float16. `exact` keeps integers equal to ONNX Runtime's even where that takes longer.
-    `dot` writes for CPUs with 8-bit dot products, whose kernels want another first layer (`stems`). The same model gives
-    the same bytes.
+    `dot` writes for CPUs with 8-bit dot products, whose kernels want another first layer (`stems`).
+    The same model gives the same bytes.
 
     Raises:
         UnsupportedError: E431, exit 4; names the nodes that TFLite can't express, and why.

@@ -122,7 +122,7 @@ def split(ctx: Context, node: ir.Node) -> None:
 
 @operator("Pad", layout=Tied())
 def pad(ctx: Context, node: ir.Node) -> None:
-    """PAD, PADV2 and MIRROR_PAD; edges by slices repeated."""
+    """PAD and PADV2; reflections by slices reversed, edges by slices repeated."""
     perm, of, mode = ctx.perm(node), rank(node.inputs[0]), text(node, "mode", "constant")
     pads = integers(node, "pads", 1)
     if pads is None:
@@ -141,9 +141,9 @@ def pad(ctx: Context, node: ir.Node) -> None:
     out = ctx.result(node, perm)
     value = constant(node, 2, "padding value")
     fill = 0.0 if value is None or not value.size else value.reshape(())
+    if of > 5 and mode in ("constant", "reflect"):
+        raise Refusal("It pads a tensor of more than five axes.")
     if mode == "constant":
-        if of > 5:
-            raise Refusal("It pads a tensor of more than five axes.")
         if fill == 0:
             ctx.op("PAD", [x, ctx.numbers(widths)], (), "PadOptions", out=out)
         else:
@@ -152,12 +152,37 @@ def pad(ctx: Context, node: ir.Node) -> None:
     elif mode == "reflect":
         if any(w >= d for d, pair in zip(x.shape, widths, strict=True) for w in pair):
             raise Refusal("It reflects more than the axis is long.")
-        ctx.op("MIRROR_PAD", [x, ctx.numbers(widths)], (), "MirrorPadOptions", out=out, mode=0)
+        _reflected(ctx, x, widths, out)
     elif mode == "edge":
         index = _edges(ctx, x, widths)
         ctx.reshape(index, out.shape, out)
     else:
         raise Refusal(f"TFLite has no padding of mode '{mode}'.")
+
+
+def _reflected(ctx: Context, x: Tensor, widths: np.ndarray, out: Tensor) -> None:
+    """An axis at a time, copied by rows: MIRROR_PAD works out each element, at some eighty instructions."""
+    axes = [k for k, pair in enumerate(widths) if pair.any()]
+    for k in axes:
+        low, high = (int(w) for w in widths[k])
+        ends = ((1, low), (x.shape[k] - 1 - high, high))
+        before, after = (_reversed(ctx, x, k, start, count) for start, count in ends)
+        parts = [t for t in (before, x, after) if t is not None]
+        dims = (*x.shape[:k], x.shape[k] + low + high, *x.shape[k + 1 :])
+        last = out if k == axes[-1] else None
+        x = ctx.op("CONCATENATION", parts, dims, "ConcatenationOptions", out=last, axis=k)
+    if not axes:
+        ctx.reshape(x, out.shape, out)
+
+
+def _reversed(ctx: Context, x: Tensor, axis: int, start: int, count: int) -> Tensor | None:
+    """`count` elements of an axis from `start` on, the last first; None where they are none."""
+    if not count:
+        return None
+    begin, size = [0] * len(x.shape), list(x.shape)
+    begin[axis], size[axis] = start, count
+    part = ctx.op("SLICE", [x, ctx.numbers(begin), ctx.numbers(size)], size, "SliceOptions")
+    return ctx.op("REVERSE_V2", [part, ctx.numbers([axis])], size, "ReverseV2Options")
 
 
 def _edges(ctx: Context, x: Tensor, widths: np.ndarray) -> Tensor:
