@@ -6,9 +6,12 @@ Adding a command: a file `edgec/cli/<name>.py` that defines `command`, and its l
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from edgec_runtime.errors import Error
 
 COMMANDS = {
     "compile": "Compile a model for one or more boards into one signed bundle.",
@@ -137,6 +140,8 @@ def main(argv: list[str] | None = None) -> None:
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
     except click.ClickException as e:
+        if as_json and not isinstance(e, click.exceptions.NoArgsIsHelpError):
+            _tell_json(_slip(e))
         e.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
@@ -146,19 +151,35 @@ def main(argv: list[str] | None = None) -> None:
         if debug:
             raise
         if as_json:
-            import json
-
-            click.echo(json.dumps({"error": e.as_dict()}))
+            _tell_json(e)
         click.echo(str(e), err=True)
         sys.exit(e.exit_code)
-    except BrokenPipeError:
-        sys.exit(141)
     except Exception as e:
         if debug:
             raise
-        click.echo(
-            f"error[E000]: edgec has a bug: {type(e).__name__}: {e}\n"
-            "  why: an error that edgec did not foresee\n  fix: run again with --debug and report the traceback",
-            err=True,
+        bug = Error(
+            f"edgec has a bug: {type(e).__name__}: {e}",
+            "an error that edgec did not foresee",
+            "run again with --debug and report the traceback",
+            code="E000",
         )
+        bug.exit_code = 1
+        if as_json:
+            _tell_json(bug)
+        click.echo(str(bug), err=True)
         sys.exit(1)
+
+
+def _slip(error: click.ClickException) -> Error:
+    """Click's usage error as ours, for programs: a person gets click's own words."""
+    from edgec_runtime.errors import UsageError
+
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "edgec"
+    return UsageError(error.format_message(), f"{path} does not take this.", f"'{path} --help' lists what it takes.")
+
+
+def _tell_json(error: Error) -> None:
+    import json
+
+    click.echo(json.dumps({"error": error.as_dict()}))

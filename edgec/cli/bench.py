@@ -14,7 +14,13 @@ from edgec.cli.common import Output, allow_unsigned_option, options, size
 @click.option(
     "--threads", type=click.IntRange(min=1), default=None, help="Threads for every candidate [default: each one's own]."
 )
-@click.option("--rounds", type=click.IntRange(min=3), default=20, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=3),
+    default=20,
+    show_default=True,
+    help="How often each candidate is measured, in turn.",
+)
 @click.option(
     "--emulate",
     metavar="CORE",

@@ -24,7 +24,12 @@ def command(out: Output, filter: str) -> None:
         if any(word in text.lower() for text in (b.name, b.title, b.cpu, b.target)) or word in b.isa
     ]
     if not found:
-        raise MissingError(f"no board matches '{filter}'", "", "'edgec boards' lists them all.", code="E1020")
+        raise MissingError(
+            f"no board matches '{filter}'",
+            "It is in no board's name, title, CPU or target, and is no ISA feature of one.",
+            "'edgec boards' lists them all.",
+            code="E1020",
+        )
     rows = [[b.name, b.title, b.cpu, b.cores, _memory(b.memory)] for b in found]
     out.table("", ["board", "what it is", "CPU", "cores", "memory"], rows)
     if len(found) == 1:

@@ -66,12 +66,12 @@ class Output:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(
-            title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=False
-        )
+        if title:  # a line of its own: rich would fold it to the table's width
+            self.line(title, "bold")
+        table = Table(box=None, pad_edge=False)
         for n, column in enumerate(columns):
             numeric = all(str(row[n])[:1].isdigit() or row[n] in ("", "–") for row in rows)
-            table.add_column(column, justify="right" if numeric else "left", overflow="fold", header_style="dim")
+            table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", header_style="dim")
         for row in rows:
             table.add_row(*[Text(str(cell)) for cell in row])
         self.console.print(table)

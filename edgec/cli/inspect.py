@@ -47,7 +47,7 @@ def command(
 def _missing(file: str) -> Any:
     from edgec.errors import BadInputError
 
-    raise BadInputError(f"{file} is not there", fix="Give the path of a .edge or .onnx file.", code="E902")
+    raise BadInputError(f"{file} is not there", "no such file", "Give the path of a .edge or .onnx file.", code="E902")
 
 
 def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -88,4 +88,9 @@ def _plugins() -> dict[str, EntryPoint]:
 def _unknown(kind: str, name: str, known: Iterable[str], code: str, command: str) -> MissingError:
     near = difflib.get_close_matches(name, list(known), 3, 0.5)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return MissingError(f"no {kind} called '{name}'", "", f"{hint}'{command}' lists them.", code=code)
+    return MissingError(
+        f"no {kind} called '{name}'",
+        f"This edgec knows no {kind} of that name.",
+        f"{hint}'{command}' lists them.",
+        code=code,
+    )

@@ -88,9 +88,11 @@ def digest(file: Source, data_files: Sequence[Path]) -> tuple[str, int]:
 
 def _read_file(path: Path) -> bytes:
     if not path.exists():
-        raise BadInputError(f"{path} is not there", "", "check the path of the model", code="E901")
+        raise BadInputError(f"{path} is not there", "no such file", "check the path of the model", code="E901")
     if not path.is_file():
-        raise BadInputError(f"{path} is not a file", "", "give the .onnx file itself", code="E901")
+        raise BadInputError(
+            f"{path} is not a file", "it is a folder or a device", "give the .onnx file itself", code="E901"
+        )
     size = path.stat().st_size
     if size > PROTOBUF_LIMIT:
         raise BadInputError(

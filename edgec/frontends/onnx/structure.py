@@ -259,7 +259,7 @@ def _type(kind: onnx.TypeProto, where: str) -> None:
         if which in ("tensor_type", "sparse_tensor_type"):
             tensor = getattr(kind, which)
             if tensor.elem_type not in tensors.BITS and tensor.elem_type not in (0, onnx.TensorProto.STRING):
-                raise BadInputError(f"{where} has the unknown data type {tensor.elem_type}", "", "", code="E906")
+                raise tensors.unknown_type(where, tensor.elem_type)
             if tensor.HasField("shape"):
                 tensors.elements([d.dim_value for d in tensor.shape.dim if d.HasField("dim_value")], where)
                 tensors.elements([1] * len(tensor.shape.dim), where)
@@ -270,7 +270,12 @@ def _type(kind: onnx.TypeProto, where: str) -> None:
             kind = kind.map_type.value_type
         else:
             return
-    raise BadInputError(f"{where} has a type nested more than {MAX_NESTING} deep", "", "", code="E906")
+    raise BadInputError(
+        f"{where} has a type nested more than {MAX_NESTING} deep",
+        "no real model has",
+        "export the model again",
+        code="E906",
+    )
 
 
 def _expansion(proto: onnx.ModelProto, ids: list[tuple[str, str, str]]) -> None:
@@ -285,7 +290,12 @@ def _expansion(proto: onnx.ModelProto, ids: list[tuple[str, str, str]]) -> None:
                 f"the function {identity[1]!r} calls itself", names, "ONNX functions can't recurse", code="E903"
             )
         if len(path) > MAX_NESTING:
-            raise BadInputError(f"functions are nested more than {MAX_NESTING} deep", "", "", code="E903")
+            raise BadInputError(
+                f"functions are nested more than {MAX_NESTING} deep",
+                "no real model's are",
+                "export it again",
+                code="E903",
+            )
         if identity not in sizes:
             sizes[identity] = _count(bodies[identity].node, (*path, identity))
         return sizes[identity]

@@ -53,12 +53,27 @@ def elements(dims: Sequence[int], where: str) -> int:
     return math.prod(dims)
 
 
+def unknown_type(where: str, number: int) -> BadInputError:
+    """The error for a data type that this onnx package does not define."""
+    return BadInputError(
+        f"{where} has the unknown data type {number}",
+        f"onnx {onnx.__version__} does not define it: the file is damaged, or newer than that",
+        "update edgec and onnx, or export the model again",
+        code="E906",
+    )
+
+
 def byte_length(tensor: onnx.TensorProto, where: str) -> int:
     """Bytes that `raw_data` (or the external file) must have for this tensor; checks type and dimensions."""
     if tensor.data_type not in BITS:
         if tensor.data_type == _T.STRING:
-            raise BadInputError(f"{where}: strings can't be raw or external data", "", "", code="E906")
-        raise BadInputError(f"{where} has the unknown data type {tensor.data_type}", "", "", code="E906")
+            raise BadInputError(
+                f"{where}: strings can't be raw or external data",
+                "ONNX keeps them in string_data",
+                "export the model again",
+                code="E906",
+            )
+        raise unknown_type(where, tensor.data_type)
     return (elements(tensor.dims, where) * BITS[tensor.data_type] + 7) // 8
 
 
@@ -72,7 +87,12 @@ def check(tensor: onnx.TensorProto, where: str) -> None:
     if tensor.data_type == _T.STRING:
         want, have, unit = elements(tensor.dims, where), len(tensor.string_data), "strings"
         if tensor.HasField("raw_data"):
-            raise BadInputError(f"{where}: strings can't be raw data", "", "", code="E906")
+            raise BadInputError(
+                f"{where}: strings can't be raw data",
+                "ONNX keeps them in string_data",
+                "export the model again",
+                code="E906",
+            )
     elif tensor.HasField("raw_data"):
         want, have, unit = byte_length(tensor, where), len(tensor.raw_data), "bytes"
     else:
