@@ -65,22 +65,10 @@ def module() -> Any:
         raise CallError(f"the package ncnn can't be imported: {error}") from None
 
 
-class Place(Port):
-    """An input's memory: a blob of ncnn's own. It must own its memory, or a layer that works in place would crash."""
-
-    __slots__ = ("mat",)
-
-    def __init__(self, port: Described, mat: Any) -> None:
-        self.name, self.dtype, self.shape = port.name, DTYPE, port.shape
-        self.format = "f"
-        self.mat = mat
-        self.view = memoryview(mat).cast("B")
-        self.nbytes = self.view.nbytes
-        self._array = None
-
-
 class Executable(native.Executable):
-    """A loaded net. Inputs are written into blobs, outputs copied out of them.
+    """A loaded net. Values are copied between the ports' memory and blobs.
+
+    An input's blob is one that owns its memory: laid over another's, a layer that works in place would crash.
 
     Args:
         files: descriptors of the `.param` and the `.bin`; it closes them.
@@ -99,11 +87,14 @@ class Executable(native.Executable):
             self.inputs = [base.Tensor(port.name, DTYPE, port.shape) for port in interface.inputs]
             self.outputs = [base.Tensor(port.name, DTYPE, port.shape) for port in interface.outputs]
             make = module().Mat
-            places = [Place(port, make(port.dims[::-1])) for port in interface.inputs]
-            ports_out = [Port(port.name, DTYPE, port.shape) for port in interface.outputs]
-            self._feeds = [(port.blob, place.mat) for port, place in zip(interface.inputs, places)]
+            ports_in, ports_out = _ports(interface.inputs), _ports(interface.outputs)
+            mats = [make(port.dims[::-1]) for port in interface.inputs]
+            self._feeds = [
+                (port.blob, mat, memoryview(mat).cast("B"), memory.view)
+                for port, mat, memory in zip(interface.inputs, mats, ports_in)
+            ]
             self._wants = [(port.blob, memory.view) for port, memory in zip(interface.outputs, ports_out)]
-            self.set_ports([*places], ports_out)
+            self.set_ports(ports_in, ports_out)
             self.call, self.arguments = self._forward, ()
             self._open()
         except BaseException:
@@ -129,7 +120,8 @@ class Executable(native.Executable):
     def _forward(self) -> int:
         """One run, from the inputs' memory to the outputs'; 0, or what ncnn gives where it fails."""
         extractor = self._net.create_extractor()
-        for blob, mat in self._feeds:
+        for blob, mat, into, view in self._feeds:
+            into[:] = view
             status: int = extractor.input(blob, mat)
             if status:
                 return status
@@ -169,6 +161,10 @@ class Executable(native.Executable):
         self._feeds, self._net = [], None
         for file in self._files:
             os.close(file)
+
+
+def _ports(described: Sequence[Described]) -> list[Port]:
+    return [Port(port.name, DTYPE, port.shape) for port in described]
 
 
 class Engine(base.Engine):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgec_targets.emitters.ncnn.file import File, Params, Weights
+from edgec_targets.emitters.ncnn.file import Dims, File, Params, Weights
 from edgec_targets.emitters.ncnn.registry import Refusal
-from edgec_targets.emitters.ncnn.values import Dims, array, shape
+from edgec_targets.emitters.ncnn.values import array, shape
 
 MOST = 4
 """Dimensions of a blob."""
@@ -89,7 +89,7 @@ class Context:
             raise Refusal(f"A blob of {list(blob.dims)} can't be seen as {list(dims)}.")
         key = (blob.name, dims)
         if key not in self._views:
-            self._views[key] = self.file.layer("Reshape", [blob.name], _sizes(dims))[0]
+            self._views[key] = self.file.layer("Reshape", [blob.name], [dims], _sizes(dims))[0]
         return Blob(self._views[key], dims)
 
     def standard(self, value: ir.Value) -> Blob:
@@ -112,7 +112,7 @@ class Context:
         weights: Sequence[Weights] = (),
     ) -> Blob:
         """Add a layer with one result of these dimensions."""
-        return Blob(self.file.layer(kind, [blob.name for blob in inputs], params, weights)[0], dims)
+        return Blob(self.file.layer(kind, [blob.name for blob in inputs], [dims], params, weights)[0], dims)
 
     def unary(self, node: ir.Node, kind: str, params: Params | None = None, weights: Sequence[Weights] = ()) -> None:
         """Add a layer that works on each element of the node's first input."""

@@ -11,11 +11,11 @@ import onnx_ir as ir
 
 from edgec_targets.emitters.ncnn import interface
 from edgec_targets.emitters.ncnn.context import Blob, Context, held
-from edgec_targets.emitters.ncnn.file import File
+from edgec_targets.emitters.ncnn.file import Dims, File
 from edgec_targets.emitters.ncnn.fusion import fuse
 from edgec_targets.emitters.ncnn.prepare import prepare
 from edgec_targets.emitters.ncnn.registry import Refusal, find
-from edgec_targets.emitters.ncnn.values import Dims, array, shape
+from edgec_targets.emitters.ncnn.values import array, shape
 from edgec_targets.types import Problem
 
 _FIX = "Leave this node out of the model, or use another engine's payload."
@@ -106,7 +106,7 @@ def _input(context: Context, value: ir.Value) -> interface.Port:
     dims = held(shape(value))
     flat: Dims = dims if interface.plain(dims) else (math.prod(dims),)
     keys = {1: (0,), 2: (1, 0), 3: (2, 1, 0), 4: (2, 11, 1, 0)}[len(flat)]
-    name = context.file.layer("Input", [], dict(zip(keys, flat, strict=True)))[0]
+    name = context.file.layer("Input", [], [flat], dict(zip(keys, flat, strict=True)))[0]
     context.put(value, Blob(name, flat))
     return interface.Port(str(value.name), shape(value), name, flat)
 

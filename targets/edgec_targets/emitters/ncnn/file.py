@@ -9,16 +9,18 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 Number = int | float
+Dims = tuple[int, ...]
 Params = Mapping[int, Number | Sequence[Number]]
 
 MAGIC = 7767517
 HALF_TAG = 0x01306B47
 _ARRAY = -23300  # the key of an array is this minus its own
+_HINT, _MOST_HINTED = 30, 3
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Layer:
     outputs: list[str]
     params: dict[int, Number | Sequence[Number]] = field(default_factory=dict)
     weights: list[Weights] = field(default_factory=list)
+    dims: list[Dims] = field(default_factory=list)
+    """Of each result, outermost first."""
 
 
 class File:
@@ -55,14 +59,13 @@ class File:
         self,
         kind: str,
         inputs: Sequence[str],
+        dims: Sequence[Dims],
         params: Params | None = None,
         weights: Sequence[Weights] = (),
-        *,
-        outputs: int = 1,
     ) -> list[str]:
-        """Add a layer; the names of its results."""
-        made = [self._blob() for _ in range(outputs)]
-        self.layers.append(Layer(kind, list(inputs), made, dict(params or {}), list(weights)))
+        """Add a layer whose results have these dimensions; their names."""
+        made = [self._blob() for _ in dims]
+        self.layers.append(Layer(kind, list(inputs), made, dict(params or {}), list(weights), list(dims)))
         return made
 
     def _blob(self) -> str:
@@ -89,7 +92,7 @@ class File:
             name = f"{layer.kind.lower()}_{count[layer.kind]}"
             count[layer.kind] += 1
             fields = [layer.kind, name, str(len(layer.inputs)), str(len(layer.outputs)), *layer.inputs, *layer.outputs]
-            fields += [_parameter(key, value) for key, value in sorted(layer.params.items())]
+            fields += [_parameter(key, value) for key, value in sorted({**layer.params, **_hints(layer)}.items())]
             lines.append(" ".join(fields))
         data = b"".join(_buffer(weights) for layer in layers for weights in layer.weights)
         return ("\n".join(lines) + "\n").encode("ascii"), data, names
@@ -101,12 +104,19 @@ class File:
         layers = []
         for layer in self.layers:
             inputs = [copies[name].pop(0) if name in copies else name for name in layer.inputs]
-            layers.append(Layer(layer.kind, inputs, layer.outputs, layer.params, layer.weights))
-            for name in layer.outputs:
+            layers.append(replace(layer, inputs=inputs))
+            for name, dims in zip(layer.outputs, layer.dims, strict=True):
                 if readers[name] > 1:
                     copies[name] = [f"{name}_{n}" for n in range(readers[name])]
-                    layers.append(Layer("Split", [name], list(copies[name])))
+                    layers.append(Layer("Split", [name], list(copies[name]), dims=[dims] * readers[name]))
         return layers, [copies[name].pop(0) if name in copies else name for name in outputs]
+
+
+def _hints(layer: Layer) -> dict[int, list[int]]:
+    """The dimensions of a layer's results, by which ncnn chooses its kernels as it loads; it has no hint for four."""
+    if layer.kind == "Input" or any(len(dims) > _MOST_HINTED for dims in layer.dims):
+        return {}
+    return {_HINT: [n for dims in layer.dims for n in (len(dims), *[*dims[::-1], 0, 0][:_MOST_HINTED])]}
 
 
 def _parameter(key: int, value: Number | Sequence[Number]) -> str:

@@ -37,7 +37,7 @@ def fuse(file: File, outputs: Sequence[str]) -> None:
                 continue
             others = [makers[other] for n, other in enumerate(layer.inputs) if n != place and other in makers]
             if _ACTIVATION not in before.params and _absorb(before, layer, others):
-                before.outputs = layer.outputs
+                before.outputs, before.dims = layer.outputs, layer.dims
                 makers |= dict.fromkeys(layer.outputs, before)
                 gone.add(id(layer))
                 break

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgec_targets.emitters.ncnn.values import Dims
+from edgec_targets.emitters.ncnn.file import Dims
 
 FORMAT = 1
 ALIGNED = 4

@@ -77,13 +77,13 @@ def _fix_inputs(model: ir.Model) -> list[Problem]:
             continue
         where = f"input '{value.name}'"
         dims = list(value.shape) if value.shape is not None else None
-        if dims is None or any(not isinstance(d, int) for d in dims[1:]):
+        if dims is None or any(not isinstance(d, int) or d < 1 for d in dims[1:]):
             what = "no shape" if dims is None else f"shape {value.shape}"
             fix = f"Give its whole shape: --shape {value.name}=1,3,224,224 (your own numbers)."
             problems.append(Problem(where, "", f"It has {what}: an ncnn file's shapes are fixed.", fix))
         elif value.dtype != ir.DataType.FLOAT:
             problems.append(Problem(where, "", f"It is {value.dtype}; ncnn's inputs are float32.", _FIX))
-        elif dims and not isinstance(dims[0], int):
+        elif dims and (not isinstance(dims[0], int) or dims[0] < 1):
             value.shape = ir.Shape([1, *dims[1:]])
     return problems
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from edgec_targets.emitters.ncnn.file import Dims
 from edgec_targets.emitters.ncnn.registry import Refusal
-
-Dims = tuple[int, ...]
 
 
 def given(node: ir.Node, index: int) -> ir.Value | None:

@@ -12,10 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec_targets.emitters.ncnn.context import Blob, Context
-from edgec_targets.emitters.ncnn.file import Weights
+from edgec_targets.emitters.ncnn.file import Dims, Weights
 from edgec_targets.emitters.ncnn.registry import Refusal, operator
 from edgec_targets.emitters.ncnn.values import (
-    Dims,
     integer,
     integers,
     need,
@@ -32,15 +31,17 @@ _KEYS = {"kernel": (1, 11), "dilation": (2, 12), "stride": (3, 13), "begin": (4,
 @operator("Conv")
 def convolution(ctx: Context, node: ir.Node) -> None:
     """Convolution, ConvolutionDepthWise (any groups), and both of one axis; InnerProduct for 1 × 1 of one pixel."""
-    x, dims = _image(ctx, need(node, 0))
+    dims = _image(need(node, 0))
     kernel = weights(node, 1, "weights")
     bias = optional_weights(node, 2, "bias")
     group = integer(node, "group", 1)
     result = _result(node)
     spatial = len(dims) - 1
     if group == 1 and math.prod(kernel.shape[2:]) == 1 and math.prod(dims[1:]) == 1 and math.prod(result[1:]) == 1:
-        ctx.put(node.outputs[0], product(ctx, ctx.reshape(x, (dims[0],)), kernel.reshape(kernel.shape[0], -1), bias))
+        x = ctx.view(need(node, 0), dims[:1])
+        ctx.put(node.outputs[0], product(ctx, x, kernel.reshape(kernel.shape[0], -1), bias))
         return
+    x = ctx.view(need(node, 0), dims)
     params = _window(node, kernel.shape[2:], dims[1:], result[1:])
     params |= {0: kernel.shape[0], 5: int(bias is not None), 6: kernel.size}
     kind = "Convolution" if group == 1 else "ConvolutionDepthWise"
@@ -53,7 +54,8 @@ def convolution(ctx: Context, node: ir.Node) -> None:
 @operator("ConvTranspose")
 def transposed(ctx: Context, node: ir.Node) -> None:
     """Deconvolution, of any groups; ONNX's output shape is met by cropping the ends."""
-    x, dims = _image(ctx, need(node, 0))
+    dims = _image(need(node, 0))
+    x = ctx.view(need(node, 0), dims)
     kernel = weights(node, 1, "weights")
     bias = optional_weights(node, 2, "bias")
     group = integer(node, "group", 1)
@@ -98,14 +100,14 @@ def product(ctx: Context, x: Blob, matrix: np.ndarray, bias: np.ndarray | None) 
     return ctx.op("InnerProduct", [x], (*x.dims[:-1], matrix.shape[0]), params, stored)
 
 
-def _image(ctx: Context, value: ir.Value) -> tuple[Blob, Dims]:
-    """A value of shape [1, C, …] as C and its spatial axes."""
+def _image(value: ir.Value) -> Dims:
+    """C and the spatial axes of a value of shape [1, C, …]."""
     dims = shape(value)
     if dims[0] != 1:
         raise Refusal(f"It takes a batch of {dims[0]}; ncnn takes one at a time.", "Give a batch of 1 with --shape.")
     if len(dims) not in (3, 4):
         raise Refusal(f"It has {len(dims) - 2} spatial axes; one and two are written.")
-    return ctx.view(value, dims[1:]), dims[1:]
+    return dims[1:]
 
 
 def _result(node: ir.Node) -> Dims:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgec_targets.emitters.ncnn.context import Context
+from edgec_targets.emitters.ncnn.file import Dims
 from edgec_targets.emitters.ncnn.ops.convolution import padding
 from edgec_targets.emitters.ncnn.registry import Refusal, operator
-from edgec_targets.emitters.ncnn.values import Dims, integer, integers, need, shape, used
+from edgec_targets.emitters.ncnn.values import integer, integers, need, shape, used
 
 _MAX, _AVERAGE = 0, 1
 _VALID = 1  # pad_mode: only what is said

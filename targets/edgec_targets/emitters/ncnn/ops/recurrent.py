@@ -11,10 +11,9 @@ import numpy as np
 import onnx_ir as ir
 
 from edgec_targets.emitters.ncnn.context import Blob, Context
-from edgec_targets.emitters.ncnn.file import Weights
+from edgec_targets.emitters.ncnn.file import Dims, Weights
 from edgec_targets.emitters.ncnn.registry import Refusal, operator
 from edgec_targets.emitters.ncnn.values import (
-    Dims,
     array,
     given,
     integer,
@@ -49,8 +48,8 @@ def recurrent(ctx: Context, node: ir.Node) -> None:
         inputs += [_state(ctx, state, (directions, units)) for state in states]
     params = {0: units, 1: w.size, 2: _DIRECTIONS[text(node, "direction", "forward")]}
     stored = [_gates(w, kind), _biases(bias, kind, units), _gates(r, kind)]
-    count = len(inputs)
-    names = ctx.file.layer(kind, [blob.name for blob in inputs], params, stored, outputs=count)
+    dims = [(steps, directions * units), *[(directions, units)] * (len(inputs) - 1)]
+    names = ctx.file.layer(kind, [blob.name for blob in inputs], dims, params, stored)
     if used(node, 0):  # [steps, directions, 1, units]: each step's directions lie side by side in both
         ctx.put(node.outputs[0], Blob(names[0], (steps, directions * units)))
     for n, want in enumerate(wanted):

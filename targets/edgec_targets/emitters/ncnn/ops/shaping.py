@@ -88,9 +88,10 @@ def split(ctx: Context, node: ir.Node) -> None:
     if axis is None or len(node.outputs) == 1:
         return ctx.put(node.outputs[0], x)
     sizes = [shape(result)[integer(node, "axis") % len(shape(value))] for result in node.outputs]
-    names = ctx.file.layer("Slice", [x.name], {0: sizes, 1: axis}, outputs=len(sizes))
-    for result, name, size in zip(node.outputs, names, sizes, strict=True):
-        ctx.put(result, Blob(name, (*x.dims[:axis], size, *x.dims[axis + 1 :])))
+    dims = [(*x.dims[:axis], size, *x.dims[axis + 1 :]) for size in sizes]
+    names = ctx.file.layer("Slice", [x.name], dims, {0: sizes, 1: axis})
+    for result, name, part in zip(node.outputs, names, dims, strict=True):
+        ctx.put(result, Blob(name, part))
     return None
 
 
