@@ -9,6 +9,8 @@ import os
 
 CPUINFO = "/proc/cpuinfo"
 MEMINFO = "/proc/meminfo"
+LIMITS, SIZES = "/proc/self/limits", "/proc/self/statm"
+GROUP, GROUPS = "/proc/self/cgroup", "/sys/fs/cgroup"  # control groups, version 2: a container's, a service's
 
 
 class Machine:
@@ -17,7 +19,7 @@ class Machine:
     Attributes:
         arch: as `platform.machine()` says, e.g. "x86_64", "aarch64".
         isa: the CPU features, as Linux names them in /proc/cpuinfo; empty where it does not say.
-        memory: bytes that a process can still get without swapping; None where unknown.
+        memory: bytes that this process can still get without swapping, within its limits; None where unknown.
         glibc: the GNU C library's version, as "2.36"; empty where there is another (musl).
     """
 
@@ -63,10 +65,40 @@ def _isa(path: str) -> frozenset[str]:
 
 
 def _available(path: str) -> int | None:
+    """The least of what the machine has, and what this process' own limit and its control group leave."""
+    found = [_number(path, "MemAvailable:", 1024), _address_space(), _group()]
+    return min((number for number in found if number is not None), default=None)
+
+
+def _address_space() -> int | None:
+    """What `ulimit -v` leaves; None where there is no such limit."""
+    limit = _number(LIMITS, "Max address space", 1)
+    if limit is None:
+        return None
+    try:
+        with open(SIZES, "rb") as file:
+            return max(0, limit - int(file.read(64).split()[0]) * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _group() -> int | None:
+    """What the control group leaves, caches aside, which the kernel gives up; None where it has no limit."""
+    for line in _lines(GROUP, 4096):
+        if line.startswith("0::/"):
+            folder = f"{GROUPS}{line[3:].rstrip('/')}"
+            limit = _number(f"{folder}/memory.max", "", 1)
+            if limit is not None:
+                return max(0, limit - (_number(f"{folder}/memory.stat", "anon ", 1) or 0))
+    return None
+
+
+def _number(path: str, label: str, unit: int) -> int | None:
+    """The number that follows a label at a line's start, in a file of the kernel's; None where there is none."""
     for line in _lines(path, 4096):
-        if line.startswith("MemAvailable:"):
-            number = line.split()[1]
-            return int(number) * 1024 if number.isdigit() else None
+        if line.startswith(label):
+            words = line[len(label) :].split()
+            return int(words[0]) * unit if words and words[0].isdigit() else None
     return None
 
 

@@ -139,6 +139,9 @@ def choose(
         except RefusedError as error:
             refused[entry["id"]] = f"{error.what}: {error.why}" if error.why else error.what
             continue
+        except MemoryError:
+            refused[entry["id"]] = "memory ran out while it was loaded"
+            continue
         finally:
             source.close()
         chosen = {
@@ -191,12 +194,14 @@ class Model:
         self.outputs: Sequence[Mapping[str, Any]] = manifest["outputs"]
         self._executable = executable
         self._call = executable.run
+        self._failures = executable.failures
         self._names = [tensor["name"] for tensor in self.outputs]
         self._signature = Signature(self.inputs, numpy=numpy)
         self._count = len(self.inputs)
         self._steps = [step["op"] for key in ("preprocessing", "postprocessing") for step in manifest[key]]
-        self._ready = getattr(executable, "ready", None)
-        self._quick = False  # whether the executable itself knows runs like the last one
+        self._make_quick: Any = getattr(executable, "quick", None)
+        self._quick: Any = None  # runs on feeds like the last ones, where the engine has such a way
+        self._quick_into: Any = None  # the same with the last `out`
         self._into: Any = None  # the buffers of the last run(out=…), made when first needed
 
     def run(self, feeds: Mapping[str, Any], *, out: Mapping[str, Any] | None = None) -> Arrays:
@@ -216,10 +221,11 @@ class Model:
                 values (E912); `out` does not fit (E913).
             UsageError: the model is closed.
         """
-        if self._quick and out is None and type(feeds) is dict:
+        quick = self._quick_into if out else self._quick
+        if quick is not None and type(feeds) is dict:
             try:
-                answers: Arrays | None = self._executable.quick(feeds)  # type: ignore[attr-defined]
-            except Exception as error:
+                answers: Arrays | None = quick(feeds, out)
+            except self._failures as error:
                 raise self._failed(error) from error
             if answers is not None:
                 return answers
@@ -241,10 +247,10 @@ class Model:
             return self._run_into(feeds, out)
         try:
             answers = dict(zip(self._names, self._call(self._names, feeds)))
-        except Exception as error:
+        except self._failures as error:
             raise self._failed(error) from error
-        if self._ready is not None:
-            self._quick = self._ready(self._names)
+        if self._make_quick is not None:
+            self._quick = self._make_quick(self._names, feeds)
         return answers
 
     def stream(self, state: Mapping[str, str] | None = None, *, initial: Mapping[str, Any] | None = None) -> Stream:
@@ -287,7 +293,7 @@ class Model:
         """Free the model. Runs that are under way end first; later ones raise UsageError."""
         self._executable.close()
         self._call = self._executable.run
-        self._quick = False
+        self._quick = self._quick_into = None
         self._into = None
 
     def __enter__(self) -> Model:
@@ -309,8 +315,10 @@ class Model:
             self._into = buffers
         try:
             result: Arrays = buffers.run(self._call, feeds)
-        except Exception as error:
+        except self._failures as error:
             raise self._failed(error) from error
+        if self._make_quick is not None:
+            self._quick_into = self._make_quick(self._names, feeds, out)
         return result
 
     def _failed(self, error: Exception) -> Exception:
@@ -318,6 +326,13 @@ class Model:
 
         if isinstance(error, Error):
             return error
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            return UnsupportedError(
+                "memory ran out in this run",
+                f"{self.info['payload']}: {str(error)[:400] or type(error).__name__}",
+                "free memory, feed less at once, or take a smaller payload",
+                code="E405",
+            )
         return BadInputError(
             f"{self.info['engine']} failed on these inputs",
             str(error)[:400],

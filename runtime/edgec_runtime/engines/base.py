@@ -55,13 +55,16 @@ class Executable:
         inputs, outputs: as the engine reports them.
         run: `run(output_names, feeds) -> list of arrays`, on feeds that were checked: every input by its name, an
             array of its dtype that is C-contiguous. An attribute, so that a call costs no more than the engine's own.
+        failures: what a run raises where the engine says no. Anything else, such as what a signal's handler raises in
+            the middle of a run, is passed on as it is.
 
-    An executable may have two more methods, `ready` and `quick`: see `native.Executable`.
+    An executable may have one more method, `quick`: see `native.Executable`.
     """
 
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     run: Callable[[Sequence[str], Mapping[str, Any]], list[Any]]
+    failures: tuple[type[Exception], ...] = (Exception,)
 
     def bind(self, outputs: Mapping[str, Any]) -> Bound | None:
         """A run into these buffers (output name -> writable C-contiguous array); None where the engine can't."""

@@ -65,13 +65,15 @@ def _interpreter(package: str) -> Any:
     """The class Interpreter of a package, or None."""
     try:
         module: Any = import_module(f"{package}.interpreter")
-    except ImportError:
+    except (ImportError, OSError):  # OSError: a library that it loads by ctypes can't be loaded
         return None
     return module.Interpreter
 
 
 class Executable(base.Executable):
     """An interpreter. One run at a time."""
+
+    failures = (RuntimeError, ValueError, MemoryError)
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
@@ -100,7 +102,7 @@ class Executable(base.Executable):
     def close(self) -> None:
         """Drop the interpreter."""
         with self._lock:
-            self.run = closed  # type: ignore[method-assign]
+            self.run = closed  # type: ignore[method-assign, assignment]
             self._interpreter = None
 
     def _reshape(self, feeds: Mapping[str, Any]) -> None:

@@ -34,34 +34,34 @@ class Port:
         nbytes: bytes of its values.
         address: where they are.
         format: of a memoryview of the values.
-        view: the values' bytes, writable.
+        memory: the values' bytes as a C array: `memory.raw = value` copies any C-contiguous buffer in, the cheapest way
+            that Python has; it looks at no types, and refuses (BufferError, ValueError) what is longer or has gaps.
+        view: the same bytes as a memoryview, writable.
     """
 
-    __slots__ = ("_array", "_memory", "address", "dtype", "format", "name", "nbytes", "shape", "view")
+    __slots__ = ("_array", "address", "dtype", "format", "memory", "name", "nbytes", "shape", "view")
 
     def __init__(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         self.name = name
         self.dtype = dtype
         self.shape = shape
         self.nbytes = dtypes.nbytes(dtype, dtypes.count(shape))
-        self._memory = (c_char * (self.nbytes + ALIGNMENT + SLACK))()
-        start = addressof(self._memory)
+        backing = bytearray(self.nbytes + ALIGNMENT + SLACK)
+        start = addressof(c_char.from_buffer(backing))
         offset = -start % ALIGNMENT
         self.address = start + offset
-        self.view: Any = memoryview(self._memory).cast("B")[offset : offset + self.nbytes]
+        self.memory: Any = (c_char * self.nbytes).from_buffer(backing, offset)
+        self.view: Any = memoryview(self.memory).cast("B")
         self.format: Any = FORMATS[dtype]
         self._array: Any = None
 
     def put(self, value: Any) -> None:
-        """Copy an array of this port's dtype and shape in: a numpy array, or anything with the buffer protocol."""
-        if value.__class__ is memoryview:
-            self.view[:] = value.cast("B")
-        else:
-            self.array()[...] = value
+        """Copy a C-contiguous array of this port's dtype and shape in: numpy's, or any with the buffer protocol."""
+        self.memory.raw = value
 
     def get(self) -> memoryview:
         """The values as new memory of their own."""
-        return memoryview(bytearray(self.view)).cast(self.format, self.shape)
+        return memoryview(bytearray(self.memory)).cast(self.format, self.shape)
 
     def array(self) -> Any:
         """This port's own memory as a numpy array."""

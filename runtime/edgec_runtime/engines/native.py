@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Callable
 
-ALIKE = {"q": "l", "Q": "L"} if sys.maxsize > 1 << 32 else {"i": "l", "I": "L"}  # formats of the same values
 HOLD = 10.0  # seconds that a fork waits for a run to end
 _living: dict[int, Any] = {}  # id -> weak reference: what a fork's child has to see to
 
@@ -37,21 +36,22 @@ class Executable(base.Executable):
         ports_in, ports_out: the memory of its inputs and outputs.
         call, arguments: `call(*arguments)` runs it once; anything but 0 is passed to `fail`. Arguments are what ctypes'
             `from_param` and `byref` make: those it passes on as they are, the cheapest way that it has.
+        lock: guards all of these.
+        like: another object whenever the memory changes; None where `quick` functions have nothing to run.
     """
 
     threaded = False
     fixed = True
+    failures = (CallError, MemoryError)
     call: Callable[..., Any]
     arguments: tuple[Any, ...]
 
     def __init__(self) -> None:
         self.ports_in: list[Port] = []
         self.ports_out: list[Port] = []
-        self._into: list[tuple[str, tuple[int, ...], Any, Port]] = []
-        self._named: tuple[Any, list[Port]] = (None, [])
-        self._lock = _thread.allocate_lock()
+        self.lock: Any = _thread.allocate_lock()
+        self.like: object = None
         self._stale = False
-        self._like: tuple[Any, ...] | None = None
         if not _living:
             _watch()
         _living[id(self)] = ref(self)
@@ -75,101 +75,18 @@ class Executable(base.Executable):
     def set_ports(self, ports_in: list[Port], ports_out: list[Port]) -> None:
         """Use this memory from now on."""
         self.ports_in, self.ports_out = ports_in, ports_out
-        self._into = [(port.name, port.shape, port.view, port) for port in ports_in]
-        self._named = (None, [])
-        self._like = None
+        self.like = object()
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """The outputs of these names: numpy arrays where the feeds are, else memoryviews; new memory each time."""
-        lock = self._lock
-        lock.acquire()  # cheaper than `with`, and this is each call's way
-        try:
-            plain = True
-            for name, shape, view, port in self._into:
-                value = feeds[name]
-                if value.shape != shape:
-                    self._reshape(feeds)
-                    return self._run(names, feeds)
-                if value.__class__ is memoryview:
-                    view[:] = value.cast("B")
-                else:
-                    plain = False
-                    port.put(value)
-            if self._stale:
-                return self._run(names, feeds)
-            status = self.call(*self.arguments)
-            if status:
-                self.fail(status)
-            known, ports = self._named
-            if known is not names:
-                ports = self._ports(names)
-                self._named = (names, ports)
-            answers = []
-            for port in ports:
-                if plain:
-                    answers.append(memoryview(bytearray(port.view)).cast(port.format, port.shape))
-                else:
-                    answers.append(port.array().copy())
-            return answers
-        finally:
-            lock.release()
-
-    def ready(self, names: Sequence[str]) -> bool:
-        """After a run on checked feeds: True where `quick` can answer runs like it, with outputs of these names."""
-        if self.fixed:
-            given = [
-                (port.name, port.format, ALIKE.get(port.format), port.shape, port.view, port) for port in self.ports_in
-            ]
-            gives = [(port.name, port.format, port.shape, port.view, port) for port in self._ports(names)]
-            self._like = (given, gives, len(given), self.call, self.arguments)
-        return self.fixed
-
-    def quick(self, feeds: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Check and run in one, for feeds that look like those before `ready`; None for any others.
-
-        One pass over the feeds and one over the outputs: a call costs little more than the engine's own.
-        """
-        lock = self._lock
-        lock.acquire()
-        try:
-            like = self._like
-            if like is None or self._stale:
-                return None
-            given, gives, count, call, arguments = like
-            if len(feeds) != count:
-                return None
-            plain = True
-            for name, form, alike, shape, view, port in given:
-                value: Any = feeds.get(name)
-                if value.__class__ is memoryview:
-                    if (
-                        (value.format != form and value.format != alike)
-                        or value.shape != shape
-                        or not value.c_contiguous
-                    ):
-                        return None
-                    view[:] = value.cast("B")
-                else:
-                    array = port.array()
-                    if value.__class__ is not array.__class__ or value.dtype != array.dtype or value.shape != shape:
-                        return None
-                    plain = False
-                    array[...] = value
-            status = call(*arguments)
-            if status:
-                self.fail(status)
-            answers = {}
-            for name, form, shape, view, port in gives:
-                answers[name] = memoryview(bytearray(view)).cast(form, shape) if plain else port.array().copy()
-            return answers
-        finally:
-            lock.release()
+        with self.lock:
+            self._invoke(feeds)
+            plain = all(feeds[port.name].__class__ is memoryview for port in self.ports_in)
+            return [port.get() if plain else port.array().copy() for port in self._ports(names)]
 
     def run_into(self, names: Sequence[str], feeds: Mapping[str, Any], arrays: Sequence[Any]) -> None:
         """The same into given arrays. Raises CallError where an output comes out in another shape."""
-        with self._lock:
-            if any(feeds[name].shape != shape for name, shape, _, _ in self._into):
-                self._reshape(feeds)
+        with self.lock:
             self._invoke(feeds)
             for port, array in zip(self._ports(names), arrays):
                 if array.shape != port.shape:
@@ -179,15 +96,31 @@ class Executable(base.Executable):
                 else:
                     array[...] = port.array()
 
+    def quick(
+        self, names: Sequence[str], feeds: Mapping[str, Any], into: Mapping[str, Any] | None = None
+    ) -> Callable[[dict[str, Any], Any], dict[str, Any] | None] | None:
+        """After a run on these checked feeds: a function that checks and runs others that look like them (`quick`).
+
+        None where there is none; `into` are arrays for outputs, by name.
+        """
+        if not self.fixed:
+            return None
+        from edgec_runtime.engines import quick
+
+        return quick.runner(self, names, feeds, into or {})
+
     def bind(self, outputs: Mapping[str, Any]) -> Bound:
         """A run whose answers are copied into these arrays."""
         return Bound(self, outputs)
 
     def close(self) -> None:
         """Free the engine's memory once no run is under way."""
-        with self._lock:
-            self.run = closed  # type: ignore[method-assign]
-            self._like = None
+        with self.lock:
+            # Runs that wait for the lock come after this: they find no memory to fill, and a call that says why.
+            self.run = self.call = closed  # type: ignore[method-assign, assignment]
+            self.arguments = ()
+            self.set_ports([], [])
+            self.like = None
             self._end()
 
     def __del__(self) -> None:
@@ -199,17 +132,11 @@ class Executable(base.Executable):
             if not sys.is_finalizing():
                 trim()
 
-    def _run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """A run with all that is rare. The lock is held."""
-        self._invoke(feeds)
-        plain = all(feeds[port.name].__class__ is memoryview for port in self.ports_in)
-        return [port.get() if plain else port.array().copy() for port in self._ports(names)]
-
     def _invoke(self, feeds: Mapping[str, Any]) -> None:
         if self._stale:
             self._stale = False
             self.reload()
-            self._reshape(feeds)
+        self._reshape(feeds)
         for port in self.ports_in:
             port.put(feeds[port.name])
         status = self.call(*self.arguments)
@@ -217,8 +144,10 @@ class Executable(base.Executable):
             self.fail(status)
 
     def _reshape(self, feeds: Mapping[str, Any]) -> None:
-        shapes = [tuple(feeds[port.name].shape) for port in self.ports_in]
-        if not self._stale and shapes != [port.shape for port in self.ports_in]:
+        if self.call is closed:
+            closed()
+        shapes = [feeds[port.name].shape for port in self.ports_in]
+        if shapes != [port.shape for port in self.ports_in]:
             self.reshape(shapes)
 
     def _ports(self, names: Sequence[str]) -> list[Port]:
@@ -227,16 +156,18 @@ class Executable(base.Executable):
 
     def hold(self) -> bool:
         """Keep runs from starting, until `let_go`; False where one does not end in time (a handler forks inside it)."""
-        return self._lock.acquire(timeout=HOLD)
+        return bool(self.lock.acquire(timeout=HOLD))
 
     def let_go(self) -> None:
         """Undo `hold`."""
-        self._lock.release()
+        self.lock.release()
 
     def forked(self, *, held: bool) -> None:
         """In a fork's child: the engine's threads are gone, and if a run was under way, so is the model's state."""
-        self._lock = _thread.allocate_lock()
+        self.lock._at_fork_reinit()
         self._stale = self._stale or self.threaded or not held
+        if self._stale:
+            self.like = None
 
 
 class Bound(base.Bound):
@@ -252,8 +183,8 @@ class Bound(base.Bound):
         self._executable.run_into(self._names, feeds, self._arrays)
 
 
-def closed(names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-    """What `run` is after `close`."""
+def closed(*_: Any) -> Any:
+    """What running is after `close`."""
     from edgec_runtime.errors import UsageError
 
     raise UsageError("the model is closed", "it was used after close() or its with block", "load it again", code="E203")

@@ -37,7 +37,7 @@ class Engine(base.Engine):
         """Its version, or None where it can't be imported."""
         try:
             import onnxruntime
-        except ImportError:
+        except (ImportError, OSError):
             return None
         return str(onnxruntime.__version__)
 

@@ -15,7 +15,7 @@ import os
 
 from edgec_runtime.engines import foreign
 from edgec_runtime.engines.foreign import byref, c_char_p, c_int, c_uint32, c_void_p
-from edgec_runtime.engines.library import LOADED, Library
+from edgec_runtime.engines.library import LOADED, Library, cut_short
 from edgec_runtime.engines.native import CallError
 
 TYPE_CHECKING = False
@@ -125,9 +125,12 @@ def returning(kind: Any, address: int | None) -> Any:
 
 
 def load(path: str) -> Api:
-    """The library at `path`, loaded at first use."""
+    """The library at `path`, loaded at first use. Raises CallError where it is none, or only a part of one."""
     api = _loaded.get(path)
     if api is None:
+        problem = cut_short(path)
+        if problem:
+            raise CallError(f"{path}: {problem}")
         stamp = Library(path, "").stamp()
         api = _loaded[path] = Api(path)
         LOADED[path] = stamp

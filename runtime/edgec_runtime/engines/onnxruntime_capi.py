@@ -169,7 +169,6 @@ class Executable(native.Executable):
             for place in self._unknown:
                 ports[place] = self._copied(ports[place], c_void_p(values[place]))
             self.ports_out = ports
-            self._named = (None, [])
         finally:
             for place in self._unknown:
                 self._api.give_back(ort.RELEASE_VALUE, c_void_p(values[place]))
