@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 WHEELS = {
     "onnxruntime": ("onnxruntime", "numpy", "flatbuffers", "protobuf", "packaging"),
     "litert": ("ai-edge-litert", "numpy", "flatbuffers", "protobuf"),
+    "ncnn": ("ncnn",),
 }
 """What each engine's Python package needs in the guest."""
 
@@ -57,6 +58,7 @@ def infer(
     threads: int = 1,
     paths: Sequence[Path] = (),
     wheels: Sequence[str] | None = None,
+    files: Mapping[str, Path] | None = None,
     timeout: float = 600,
 ) -> Inference:
     """Run a model on each of `feeds`.
@@ -70,6 +72,7 @@ def infer(
         threads: of the engine. Counts are exact with 1 only.
         paths: more folders for the guest's PYTHONPATH: edgec_runtime's for "edgec".
         wheels: pinned distributions that can be imported; None for those that the engine's package needs.
+        files: a payload's files by role, for "edgec"; None: `model` is its only one.
         timeout: seconds.
 
     Raises UnsupportedError where the core can't run it, UsageError without feeds.
@@ -92,6 +95,7 @@ def infer(
         job = {
             "engine": engine,
             "model": str(model.absolute()),
+            "files": {role: str(path.absolute()) for role, path in (files or {"model": model}).items()},
             "options": {"threads": threads},
             "entry": dict(entry) if entry else None,
             "feeds": described,

@@ -1,7 +1,7 @@
 """Runs inside the emulated core, as a program: `infer.py FOLDER` answers FOLDER's feeds and marks what each step takes.
 
-FOLDER/job.json: {"engine": one of ENGINES, "model": path, "options": {…}, "entry": a manifest's payload or null,
-"feeds": [{input name: {"dtype", "shape", "file"}}, …]}. Answers are written beside it, in the same form.
+FOLDER/job.json: {"engine": one of ENGINES, "model": path, "files": {role: path}, "options": {…}, "entry": a manifest's
+payload or null, "feeds": [{input name: {"dtype", "shape", "file"}}, …]}. Answers are written beside it, in this form.
 numpy is used where the engine needs it and not otherwise: its import would be counted.
 """
 
@@ -63,7 +63,7 @@ def runtime(job: Job) -> Loaded:
     from edgec_runtime.payload import StoredPayload
 
     engine: Any = engines.find(job["entry"]["engine"])
-    executable = engine.load(StoredPayload(job["entry"], {"model": job["model"]}), job["options"])
+    executable = engine.load(StoredPayload(job["entry"], job["files"]), job["options"])
     names = [tensor.name for tensor in executable.outputs]
     DTYPES.update({tensor.name: tensor.dtype for tensor in executable.outputs})
     return names, lambda feeds: executable.run(names, feeds)
