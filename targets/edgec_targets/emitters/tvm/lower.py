@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import warnings
 from typing import Any
 
@@ -18,9 +19,8 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from edgec_targets.emitters.tvm.layout import nhwc
 from edgec_targets.emitters.tvm.refused import Refused
-
-_LAYOUT = {"relax.nn.conv2d": ["NHWC", "HWIO"]}
 
 
 def lower(model: onnx.ModelProto, target: Any) -> Any:
@@ -33,14 +33,17 @@ def lower(model: onnx.ModelProto, target: Any) -> Any:
                 [
                     transform.DecomposeOpsForInference(),
                     transform.CanonicalizeBindings(),
-                    transform.FoldConstant(),
-                    transform.ConvertLayout(_LAYOUT),
-                    transform.Normalize(),
-                    transform.FoldConstant(),
+                    transform.DeadCodeElimination(),
+                ]
+            )(module)
+            lowered = nhwc(lowered)
+            if _constant_work(lowered):  # each such call is compiled to be run: seconds for a hundred
+                lowered = transform.FoldConstant()(lowered)
+            lowered = tvm.transform.Sequential(
+                [
                     transform.DeadCodeElimination(),
                     transform.LegalizeOps(),
                     transform.AnnotateTIROpPattern(),
-                    transform.FoldConstant(),
                     transform.FuseOps(),
                     transform.FuseTIR(),
                     transform.DeadCodeElimination(),
@@ -48,7 +51,7 @@ def lower(model: onnx.ModelProto, target: Any) -> Any:
                     transform.CanonicalizeBindings(),
                     transform.DeadCodeElimination(),
                 ]
-            )(module)
+            )(lowered)
     except Exception as e:  # a pass of TVM's may raise anything
         raise Refused("", "", f"TVM can't compile it: {_words(e)}") from e
     return lowered
@@ -62,6 +65,9 @@ def _imported(model: onnx.ModelProto) -> Any:
 
         def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
             at[0] = (attrs["tvm_custom"]["name"], op_name)
+            if op_name == "Clip" and (limits := _limits(inputs)) is not None:
+                # The importer would make kernels of it, which the layout pass can't see through.
+                return self.bb.normalize(relax.op.clip(inputs[0], *limits))
             return super()._convert_operator(op_name, inputs, attrs, opset)
 
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
@@ -76,6 +82,35 @@ def _imported(model: onnx.ModelProto) -> Any:
     except Exception as e:  # the importer raises whatever its Python or TVM's C++ does
         node, operator = at[0]
         raise Refused(node, operator, f"TVM can't import it: {_words(e)}") from e
+
+
+def _limits(inputs: Any) -> tuple[float, float] | None:
+    """A Clip's constant bounds; None where they are computed, or are attributes (before opset 11)."""
+    if len(inputs) < 2 or not str(inputs[0].ty.dtype).startswith("float32"):
+        return None
+    found = [-math.inf, math.inf]
+    for place, value in enumerate((inputs[1], inputs[2] if len(inputs) > 2 else None)):
+        if isinstance(value, tvm.ir.GenericConst):
+            found[place] = float(value.value.numpy().reshape(()))
+        elif value is not None:
+            return None
+    return found[0], found[1]
+
+
+def _constant_work(module: Any) -> bool:
+    """Whether a call has only constants to read: what the ONNX model's own folding left, or the importer made."""
+    for block in module["main"].body.blocks:
+        for binding in block.bindings:
+            value = getattr(binding, "value", None)
+            if isinstance(value, relax.Call) and value.args and all(_constant(arg) for arg in value.args):
+                return True
+    return False
+
+
+def _constant(value: Any) -> bool:
+    if isinstance(value, relax.Tuple):
+        return all(_constant(field) for field in value.fields)
+    return isinstance(value, (tvm.ir.GenericConst, tvm.ir.GlobalVar, relax.ShapeExpr))
 
 
 def _words(error: BaseException) -> str:
