@@ -100,7 +100,8 @@ def compile(
         models = {"float32": fused[kind.target.passes].model, **made.models}
         note = made.why_not or note
         with progress(f"emitting for {kind.board.name}", None):
-            emitted = emit.emit(models, kind, [p for p in wanted if p in models], request.engines)
+            wanted_here = [p for p in wanted if p in models]
+            emitted = emit.emit(models, kind, wanted_here, request.engines, batch=given.batch)
         candidates[kind.board.name], left_out[kind.board.name] = emitted.candidates, emitted.refused
     yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)

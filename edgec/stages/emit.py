@@ -11,6 +11,7 @@ import onnx_ir as ir
 from edgec.errors import MissingError, UnsupportedError, UsageError
 from edgec.measure.machine import this_machine
 from edgec.quantize import portable
+from edgec.stages.batch import SPLIT, UNKNOWN
 from edgec.stages.boards import Kind
 from edgec_targets.types import Board, Built, Emitter
 
@@ -56,13 +57,19 @@ class Emitted:
 
 
 def emit(
-    models: Mapping[str, ir.Model], kind: Kind, precisions: Sequence[str], engines: Collection[str] = ()
+    models: Mapping[str, ir.Model],
+    kind: Kind,
+    precisions: Sequence[str],
+    engines: Collection[str] = (),
+    *,
+    batch: str = UNKNOWN,
 ) -> Emitted:
     """Emit `models[precision]` for a board in each of `precisions`; seven-bit variants only where CPUs may saturate.
 
     Every engine that the board may have, of `engines` where some are named, writes its payload; one that can't is left
     out with its reason, as long as another can. On a machine that saturates itself, eight-bit weights can't be proven
-    for such boards: they get seven bits alone.
+    for such boards: they get seven bits alone. `batch`: what the model does with several samples (`batch.kind`), and so
+    whether a file of batch one will do.
 
     Raises:
         UnsupportedError: no engine can write a precision; each one's refusal is listed (exit 4).
@@ -83,9 +90,13 @@ def emit(
         found: list[Candidate] = []
         for emitter in _emitters(kind, precision, engines):
             try:
-                _sizes(model, emitter, engines)
+                serves = batch if _splits(model, emitter) else UNKNOWN
+                if serves == UNKNOWN:
+                    _sizes(model, emitter, engines)
                 plain = "int8" if precision == portable.NARROW else precision
                 built = emitter.emit(model, board, precision=plain)
+                if serves == SPLIT:
+                    built = replace(built, options={**built.options, "batch": "split"})
                 found.append(Candidate(kind, _conditions(built, source, board), precision))
             except (UnsupportedError, MissingError) as e:
                 refusals.append(e)
@@ -96,6 +107,15 @@ def emit(
             raise _none(kind.board.name, precision, refusals)
         made.candidates += found
     return made
+
+
+def _splits(model: ir.Model, emitter: Emitter) -> bool:
+    """Whether an engine's files are of batch one, its adapter splits batches, and the batch is all that is free."""
+    if not emitter.fixed_sizes or not getattr(emitter, "splits", False):
+        return False
+    shapes = [v.shape or () for v in model.graph.inputs if v.name not in model.graph.initializers]
+    free = [s for s in shapes if any(not isinstance(d, int) for d in s)]
+    return bool(free) and all(isinstance(d, int) for s in free for d in list(s)[1:])
 
 
 def _sizes(model: ir.Model, emitter: Emitter, engines: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -17,6 +17,7 @@ from edgec.frontends import Imported
 from edgec.measure.accuracy import Run
 from edgec.quantize.forms import NEED_DATA
 from edgec.request import Request
+from edgec.stages import batch
 
 Feed = Mapping[str, NDArray[Any]]
 SAMPLES = 8  # real inputs kept at hand, of which golden vectors are chosen
@@ -29,13 +30,17 @@ CHECKED = 2  # inputs on which the outputs are compared after the passes
 
 @dataclass(frozen=True)
 class Inputs:
-    """`samples` are real calibration inputs (none without data); `checks` are real or synthetic, `kind` says which."""
+    """`samples` are real calibration inputs (none without data); `checks` are real or synthetic, `kind` says which.
+
+    `batch` says what the model does with more than one sample (`batch.kind`).
+    """
 
     calibration: data.Dataset | None
     evaluation: data.Evaluation | None
     samples: tuple[Feed, ...]
     checks: tuple[Feed, ...]
     kind: str
+    batch: str = batch.UNKNOWN
 
     def record(self) -> dict[str, Any]:
         """For the recipe: digests and words, never the data and never a path to run."""
@@ -58,6 +63,17 @@ def gather(
 
     Raises UsageError where int8 or golden inputs are asked for without data, BadInputError for data that can't be used.
     """
+    found = _gather(imported, request, calib, evaluate, reference)
+    return replace(found, batch=batch.kind(imported.model, found.checks or found.samples, reference))
+
+
+def _gather(
+    imported: Imported,
+    request: Request,
+    calib: str | data.Dataset | None,
+    evaluate: str | data.Evaluation | None,
+    reference: Run,
+) -> Inputs:
     if calib is None and (request.precision == "int8" or request.precision in NEED_DATA):
         raise UsageError(
             f"{request.precision} needs calibration data",

@@ -44,7 +44,13 @@ class Choice(base.Engine):
         return way.library() if way else None
 
     def load(self, payload: Payload, options: Mapping[str, Any]) -> base.Executable:
-        """By the first way whose version fits and that takes the payload. Raises the first way's RefusedError."""
+        """By the first way whose version fits and that takes the payload. Raises the first way's RefusedError.
+
+        The option "batch" is for all ways: "split" runs a batch sample by sample (`split`).
+        """
+        batch, options = options.get("batch"), {key: value for key, value in options.items() if key != "batch"}
+        if batch not in (None, "split"):
+            raise base.RefusedError(f"the option batch = {batch!r} is not known", "", "update edgec-runtime")
         wanted = payload.entry.get("engine_version", "")
         first: base.RefusedError | None = None
         for way in self._each():
@@ -57,6 +63,10 @@ class Choice(base.Engine):
                 first = first or error
                 continue
             self._taken, self.uses_numpy = way, way.uses_numpy
+            if batch is not None:
+                from edgec_runtime.engines import split
+
+                executable = split.Executable(executable)
             return executable
         raise first or base.RefusedError(f"no {self.name} in the range {wanted} is installed")
 

@@ -60,6 +60,7 @@ class LiteRT:
 
     name = "litert"
     fixed_sizes = True
+    splits = True  # its adapter runs a batch sample by sample
 
     @property
     def version(self) -> str:
