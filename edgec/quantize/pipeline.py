@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,7 +17,9 @@ from edgec.quantize.assign import assign
 from edgec.quantize.calibrate import calibrate, calibrate_many
 from edgec.quantize.compact import compact
 from edgec.quantize.corrections.equalize.choose import equalize_where_better
+from edgec.quantize.corrections.expected import Expected, take
 from edgec.quantize.corrections.smooth import Outcome, smooth_where_better
+from edgec.quantize.corrections.spare import Spared, by_bytes, folds, spare, stretches
 from edgec.quantize.corrections.stages import Corrected, Stage, correct
 from edgec.quantize.placement import rules
 from edgec.quantize.placement.insert import insert
@@ -31,6 +33,8 @@ from edgec.request import Method
 Effort = Literal["plain", "default"]
 # Ranges that `--effort default` tries besides those of the method asked for.
 ALTERNATIVES: tuple[Method, ...] = ("histogram", "mse", "output")
+# By how much layers that stay float for the answers' sake may enlarge the weights, where integers pay by size alone.
+MOST_BYTES = 1.0
 
 
 def quantize(model: ir.Model, ranges: Ranges, assignment: Assignment, *, placement: str = "onnxruntime") -> ir.Model:
@@ -73,6 +77,9 @@ class Quantized:
         correction: what the corrections did; None with effort "plain".
         worth: which layers stay float because integers would not be faster there.
         smoothing: which outliers moved into weights (`corrections/smooth.py`); None where it was not tried.
+        spared: the stretch of layers that stays float for the answers' sake (`corrections/spare.py`); None where none
+            was looked for.
+        expected: likeness to the float model that unseen inputs are expected to show (`corrections/expected.py`).
     """
 
     model: ir.Model
@@ -81,6 +88,8 @@ class Quantized:
     correction: Corrected | None
     worth: Worth | None = None
     smoothing: Outcome | None = None
+    spared: Spared | None = None
+    expected: float | None = None
 
     def report(self, float_model: ir.Model) -> dict[str, Any]:
         """Plain data for report.json and `--json`."""
@@ -93,6 +102,10 @@ class Quantized:
         }
         if self.worth is not None:
             result["worth"] = {"pays": self.worth.pays, "left_in_float": list(self.worth.dropped)}
+        if self.spared is not None:
+            result["spared"] = self.spared.as_dict()
+        if self.expected is not None:
+            result["expected_likeness"] = round(self.expected, 5)
         if self.smoothing is not None and self.smoothing.kept:
             result["smoothing"] = [group.as_dict() for group in self.smoothing.smoothed.groups]
         if self.correction is not None and self.correction.stages:
@@ -133,6 +146,7 @@ def quantize_with_data(
     effort: Effort = "default",
     placement: str = "onnxruntime",
     arch: str = "x86_64",
+    worth: Worth | None = None,
     progress: Progress = silent,
 ) -> Quantized:
     """The whole way from a float model and calibration data to an int8 model.
@@ -147,6 +161,7 @@ def quantize_with_data(
             correction as well, each kept where held-out samples gain.
         placement: whose fusion rules decide.
         arch: the architecture whose kernels decide which layers stay float for speed; one that is not known: none do.
+        worth: which layers stay float for speed, where that was decided already; `arch` decides nothing then.
         progress: `with progress(stage, total) as advance` for each long stage.
 
     Raises:
@@ -175,7 +190,7 @@ def quantize_with_data(
     needed = ranges_needed(model, assignment, placement=placement)
     if not needed:
         raise nothing_to_quantize(model)
-    worth = worthwhile(model, assignment, engine, arch)
+    worth = worthwhile(model, assignment, engine, arch) if worth is None else worth.of(assignment)
     assignment = worth.assignment
     needed = ranges_needed(model, assignment, placement=placement) if worth.dropped else needed
     with progress("calibrating", data.count) as advance:
@@ -190,6 +205,21 @@ def quantize_with_data(
             smoothed, calibrate(smoothed, data, method=method, values=wanted), assignment, placement=placement
         )
 
+    samples = take(data)
+    expected, spared = Expected(model, samples), None
+    if not worth.pays:  # a smaller file is what integers are for: layers that hold little of it may stay float
+
+        def by(part: Dataset) -> Callable[[Collection[str]], ir.Model]:
+            found = calibrate(model, part, method=method, values=needed)
+            return lambda floats: quantize(model, found, {**assignment, **dict.fromkeys(floats)}, placement=placement)
+
+        offered = [s for s in stretches(model, assignment, by_bytes(model)) if s.cost <= MOST_BYTES]
+        spared = spare(expected, offered, [by(part) for part in folds(samples, data.inputs)], progress=progress)
+        if spared.stretch is not None:
+            assignment |= dict.fromkeys(spared.stretch.floats)
+            needed = ranges_needed(model, assignment, placement=placement)
+            ranges = calibrate(model, data, method=method, values=needed)
+            quantized = quantize(model, ranges, assignment, placement=placement)
     smoothing = smooth_where_better(model, quantized, data, assignment, again, progress=progress)
     if smoothing.kept:
         model = smoothing.smoothed.model
@@ -222,6 +252,10 @@ def quantize_with_data(
     ranges = others.get(correction.variant, ranges)  # type: ignore[call-overload]
     if not correction.kept and model is not given:  # the equivalent form counts on the correction
         return quantize_with_data(
-            given, data, method=method, exclude=exclude, scheme=scheme, effort="plain", placement=placement, arch=arch
-        )
-    return Quantized(finished(correction.model), assignment, ranges, correction, worth, smoothing)
+            given, data, method=method, exclude=exclude, scheme=scheme, effort="plain", placement=placement, arch=arch,
+            worth=worth,
+        )  # fmt: skip
+    made = finished(correction.model)
+    # Samples that were fitted on show less noise than others will.
+    likely = expected(made, noise_of=slice(3, None, 4))
+    return Quantized(made, assignment, ranges, correction, worth, smoothing, spared, likely)
