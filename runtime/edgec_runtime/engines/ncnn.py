@@ -65,60 +65,31 @@ def module() -> Any:
         raise CallError(f"the package ncnn can't be imported: {error}") from None
 
 
-class Executable(native.Executable):
-    """A loaded net. Values are copied between the ports' memory and blobs.
-
-    An input's blob is one that owns its memory: laid over another's, a layer that works in place would crash.
+class Run:
+    """One run of a net, called without arguments: 0, or what ncnn gives where it fails. Values are copied into blobs of
+    ncnn's own: laid over another's memory, a layer that works in place would crash.
 
     Args:
-        files: descriptors of the `.param` and the `.bin`; it closes them.
-        interface: how arrays and blobs correspond.
-        threads: None for ncnn's own number.
+        net: a loaded `ncnn.Net`.
+        feeds: each input's blob, and where its values are.
+        wants: each output's blob, and where its values go.
     """
 
-    def __init__(self, files: tuple[int, int], interface: Interface, threads: int | None) -> None:
-        super().__init__()
-        self.threaded = threads != 1
-        self._files = files
-        self._threads = threads
-        self._net: Any = None
-        self._dead: list[Any] = []
-        try:
-            self.inputs = [base.Tensor(port.name, DTYPE, port.shape) for port in interface.inputs]
-            self.outputs = [base.Tensor(port.name, DTYPE, port.shape) for port in interface.outputs]
-            make = module().Mat
-            ports_in, ports_out = _ports(interface.inputs), _ports(interface.outputs)
-            mats = [make(port.dims[::-1]) for port in interface.inputs]
-            self._feeds = [
-                (port.blob, mat, memoryview(mat).cast("B"), memory.view)
-                for port, mat, memory in zip(interface.inputs, mats, ports_in)
-            ]
-            self._wants = [(port.blob, memory.view) for port, memory in zip(interface.outputs, ports_out)]
-            self.set_ports(ports_in, ports_out)
-            self.call, self.arguments = self._forward, ()
-            self._open()
-        except BaseException:
-            self._end()
-            raise
+    __slots__ = ("_feeds", "_net", "_wants")
 
-    def _open(self) -> None:
-        """The net loaded."""
-        net = module().Net()
-        for names, value in ((OFF, False), (ON, True)):
-            for name in names:
-                if hasattr(net.opt, name):  # releases have more of them or fewer
-                    setattr(net.opt, name, value)
-        if self._threads:
-            net.opt.num_threads = self._threads
-        param, data = self._files
-        if net.load_param(f"/proc/self/fd/{param}"):
-            raise CallError("it takes the .param for damaged, or made for another release")
-        if net.load_model(f"/proc/self/fd/{data}"):
-            raise CallError("the .bin doesn't have what the .param says")
+    def __init__(
+        self, net: Any, feeds: Sequence[tuple[Described, Port]], wants: Sequence[tuple[Described, Port]]
+    ) -> None:
+        make = module().Mat
+        mats = [make(port.dims[::-1]) for port, _ in feeds]
         self._net = net
+        self._feeds = [
+            (port.blob, mat, memoryview(mat).cast("B"), memory.view) for mat, (port, memory) in zip(mats, feeds)
+        ]
+        self._wants = [(port.blob, memory.view) for port, memory in wants]
 
-    def _forward(self) -> int:
-        """One run, from the inputs' memory to the outputs'; 0, or what ncnn gives where it fails."""
+    def __call__(self) -> int:
+        """Run once."""
         extractor = self._net.create_extractor()
         for blob, mat, into, view in self._feeds:
             into[:] = view
@@ -132,10 +103,53 @@ class Executable(native.Executable):
             view[:] = memoryview(mat).cast("B")
         return 0
 
+
+class Executable(native.Executable):
+    """A loaded net.
+
+    Args:
+        files: descriptors of the `.param` and the `.bin`; it closes them.
+        interface: how arrays and blobs correspond.
+        threads: None for ncnn's own number.
+    """
+
+    def __init__(self, files: tuple[int, int], interface: Interface, threads: int | None) -> None:
+        super().__init__()
+        self.threaded = threads != 1
+        self._files = files
+        self._interface = interface
+        self._threads = threads
+        self._dead: list[Any] = []
+        self.arguments = ()
+        try:
+            self.inputs = [base.Tensor(port.name, DTYPE, port.shape) for port in interface.inputs]
+            self.outputs = [base.Tensor(port.name, DTYPE, port.shape) for port in interface.outputs]
+            self._open(_ports(interface.inputs), _ports(interface.outputs))
+        except BaseException:
+            self._end()
+            raise
+
+    def _open(self, ports_in: list[Port], ports_out: list[Port]) -> None:
+        """Load the net, to run on this memory."""
+        net = module().Net()
+        for names, value in ((OFF, False), (ON, True)):
+            for name in names:
+                if hasattr(net.opt, name):  # releases have more of them or fewer
+                    setattr(net.opt, name, value)
+        if self._threads:
+            net.opt.num_threads = self._threads
+        param, data = self._files
+        if net.load_param(f"/proc/self/fd/{param}"):
+            raise CallError("it takes the .param for damaged, or made for another release")
+        if net.load_model(f"/proc/self/fd/{data}"):
+            raise CallError("the .bin doesn't have what the .param says")
+        self.call = Run(net, [*zip(self._interface.inputs, ports_in)], [*zip(self._interface.outputs, ports_out)])
+        self.set_ports(ports_in, ports_out)
+
     def probe(self) -> None:
         """Run once on zeros. Raises CallError where ncnn fails, or an output has other dimensions than said."""
         try:
-            status = self._forward()
+            status = self.call()
         except (TypeError, ValueError):  # a blob with gaps, or of another size
             raise CallError("an output has other dimensions than the payload says") from None
         if status:
@@ -152,13 +166,13 @@ class Executable(native.Executable):
 
     def reload(self) -> None:
         """In a fork's child: one thread from now on, since those of the OpenMP library can't be had again."""
-        self._dead.append(self._net)
+        self._dead.append(self.call)
         self._threads, self.threaded = 1, False
-        self._open()
+        self._open(self.ports_in, self.ports_out)
 
     def free(self) -> None:
         """Give the net back, and close its files."""
-        self._feeds, self._net = [], None
+        self.call = native.closed
         for file in self._files:
             os.close(file)
 

@@ -22,12 +22,13 @@ _passed: set[str] = set()
 
 def check(library: Library) -> None:
     """Raise `native.CallError` where the package does not compute. Once in a process for each file."""
+    from edgec_runtime.engines.library import cut_short
     from edgec_runtime.engines.native import CallError
 
     stamp = library.stamp()
     if stamp in _passed or "ncnn" in sys.modules:
         return
-    problem = _in_a_child() if hasattr(os, "fork") else _computes()
+    problem = cut_short(library.path) or (_in_a_child() if hasattr(os, "fork") else _computes())
     if problem:
         raise CallError(f"{library.path} does not work on this machine: {problem}")
     _passed.add(stamp)
