@@ -1,51 +1,22 @@
-"""`edgec` called in this process as its entry point calls it, and one small bundle that all of these tests share."""
+"""`edgec` as tests/command.py calls it, and one small bundle that all of these tests share."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from onnx import parser
 
-from edgec.cli import main
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a call of `edgec` left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """Standard output as the one JSON object that it must be."""
-        value = json.loads(self.out)
-        assert isinstance(value, dict)
-        return value
+from tests import command
+from tests.command import Said
 
 
 @pytest.fixture
-def edgec(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`edgec("boards", "rpi4", "--json")`: exit code and both streams, as a shell would see them."""
-
-    def call(*arguments: object) -> Said:
-        capsys.readouterr()
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as e:
-            code = 0 if e.code is None else int(e.code)
-        else:
-            code = 0
-        return Said(code, *capsys.readouterr())
-
-    return call
+def edgec() -> Callable[..., Said]:
+    return command.edgec
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +15,25 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tests import command
+from tests.command import Said
 
-def edgec(*arguments: object, cwd: Path, preexec: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "edgec", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=120, preexec_fn=preexec
-    )
+pytestmark = pytest.mark.usefixtures("quiet")  # what an engine's C++ prints would stand among the lines
 
 
-def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert lines[0].startswith("error["), done.stderr
-    assert len(lines) <= 3, done.stderr
+def edgec(*arguments: object, cwd: Path) -> Said:
+    with contextlib.chdir(cwd):
+        return command.edgec(*arguments)
+
+
+def refused(said: Said, code: int, *words: str) -> None:
+    assert said.code == code, said.err
+    assert "Traceback" not in said.err
+    lines = said.err.strip().splitlines()
+    assert lines[0].startswith("error["), said.err
+    assert len(lines) <= 3, said.err
     for word in words:
-        assert word in done.stderr, done.stderr
+        assert word in said.err, said.err
 
 
 @pytest.fixture
@@ -125,12 +127,16 @@ def small_files_only() -> None:
 
 
 def test_a_full_disk_leaves_no_half_file(tmp_path: Path, model: Path) -> None:
-    refused(edgec("compile", model, "-t", "host", "-o", "out.edge", cwd=tmp_path, preexec=small_files_only), 9)
+    done = subprocess.run(
+        [sys.executable, "-m", "edgec", "compile", model, "-t", "host", "-o", "out.edge"],
+        capture_output=True, text=True, cwd=tmp_path, env=os.environ, timeout=120, preexec_fn=small_files_only,
+    )  # fmt: skip
+    refused(Said(done.returncode, done.stdout, done.stderr), 9)
     assert {p.name for p in tmp_path.iterdir()} == {"conv.onnx"}
 
 
 def test_a_wrong_input_is_exit_9_and_names_it(tmp_path: Path, model: Path) -> None:
-    assert edgec("compile", model, "-t", "host", "-o", "m.edge", cwd=tmp_path).returncode == 0
+    assert edgec("compile", model, "-t", "host", "-o", "m.edge", cwd=tmp_path).code == 0
     for arrays, words in (
         ({"x": GOOD[:1, :, :4]}, ("x",)),
         ({"x": GOOD[:1].astype(np.int64)}, ("x",)),
@@ -141,7 +147,7 @@ def test_a_wrong_input_is_exit_9_and_names_it(tmp_path: Path, model: Path) -> No
 
 
 def test_a_flipped_bit_is_exit_5(tmp_path: Path, model: Path) -> None:
-    assert edgec("compile", model, "-t", "host", "-o", "m.edge", cwd=tmp_path).returncode == 0
+    assert edgec("compile", model, "-t", "host", "-o", "m.edge", cwd=tmp_path).code == 0
     data = bytearray((tmp_path / "m.edge").read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "m.edge").write_bytes(data)
@@ -149,7 +155,7 @@ def test_a_flipped_bit_is_exit_5(tmp_path: Path, model: Path) -> None:
 
 
 def test_a_stranger_s_bundle_is_exit_5_elsewhere(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert edgec("compile", model, "-t", "host", "-o", "m.edge", cwd=tmp_path).returncode == 0
+    assert edgec("compile", model, "-t", "host", "-o", "m.edge", cwd=tmp_path).code == 0
     monkeypatch.setenv("EDGEC_ROOT", str(tmp_path / "another"))
     refused(edgec("verify", "m.edge", cwd=tmp_path), 5, "stranger")
 
@@ -161,23 +167,23 @@ def test_a_flag_that_would_be_ignored_is_an_error(tmp_path: Path, model: Path, f
 
 def test_an_unknown_flag_is_an_error(tmp_path: Path, model: Path) -> None:
     done = edgec("compile", model, "-t", "host", "--frobnicate", cwd=tmp_path)
-    assert done.returncode == 2 and "frobnicate" in done.stderr
+    assert done.code == 2 and "frobnicate" in done.err
 
 
 def test_edgec_toml_holds_the_same_options(tmp_path: Path, model: Path) -> None:
     (tmp_path / "edgec.toml").write_text('[compile]\nmodel = "conv.onnx"\ntarget = ["host"]\noutput = "by-file.edge"\n')
     done = edgec("compile", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["file"] == "by-file.edge"
+    assert done.code == 0, done.err
+    assert done.json["file"] == "by-file.edge"
     (tmp_path / "edgec.toml").write_text('[compile]\nmodle = "conv.onnx"\n')
     refused(edgec("compile", "conv.onnx", "-t", "host", cwd=tmp_path), 9, "modle")
 
 
 def test_diff_of_two_bundles_is_exit_8_on_one_screen(tmp_path: Path, model: Path) -> None:
     for name, board in (("a", "host"), ("b", "rpi4")):
-        assert edgec("compile", model, "-t", board, "-o", f"{name}.edge", cwd=tmp_path).returncode == 0
-    assert edgec("diff", "a.edge", "a.edge", cwd=tmp_path).returncode == 0
+        assert edgec("compile", model, "-t", board, "-o", f"{name}.edge", cwd=tmp_path).code == 0
+    assert edgec("diff", "a.edge", "a.edge", cwd=tmp_path).code == 0
     done = edgec("diff", "a.edge", "b.edge", cwd=tmp_path)
-    assert done.returncode == 8, done.stderr
-    assert "rpi4" in done.stdout
-    assert len(done.stdout.splitlines()) < 60
+    assert done.code == 8, done.err
+    assert "rpi4" in done.out
+    assert len(done.out.splitlines()) < 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,17 +12,30 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import command
+from tests.command import Said
+
+pytestmark = pytest.mark.usefixtures("quiet")
 CASES = ["dscnn_kws", "resnet8_cifar10", "ppocr_cls", "silero_vad", "ultraface", "efficientnet_lite0", "minilm_sts"]
 LIMITS = {"efficientnet_lite0": 12, "minilm_sts": 12, "ultraface": 8, "silero_vad": 3}
 
 
-def edgec(*arguments: object, cwd: Path | None = None, expect: int = 0) -> Any:
-    """Run a command as a user would; the JSON object that --json printed."""
-    command = [sys.executable, "-m", "edgec", *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ, timeout=240)
-    assert done.returncode == expect, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return json.loads(done.stdout) if done.stdout.strip() else done.stderr
+def edgec(*arguments: object, expect: int = 0) -> Any:
+    """The JSON object that a command printed."""
+    return answer(command.edgec(*arguments, "--json"), expect, arguments)
+
+
+def shell(*arguments: object, expect: int = 0) -> Any:
+    """The same in a process of its own, as a user runs it."""
+    line = [sys.executable, "-m", "edgec", *map(str, arguments), "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, env=os.environ, timeout=240)
+    return answer(Said(done.returncode, done.stdout, done.stderr), expect, arguments)
+
+
+def answer(said: Said, expect: int, arguments: tuple[object, ...]) -> Any:
+    assert said.code == expect, f"edgec {' '.join(map(str, arguments))}\n{said.out}\n{said.err}"
+    assert "Traceback" not in said.err
+    return said.json
 
 
 def case_module(folder: Path) -> Any:
@@ -130,27 +142,27 @@ def test_the_readme_way(zoo: Callable[[str], Path], tmp_path: Path) -> None:
         "1pt",
         "--check-passes",
     ]
-    edgec("check", folder / "model.onnx", "-t", "rpi5,host")
-    made = edgec("compile", folder / "model.onnx", *asked, "-o", bundle)
+    shell("check", folder / "model.onnx", "-t", "rpi5,host")
+    made = shell("compile", folder / "model.onnx", *asked, "-o", bundle)
     assert made["bytes"] == bundle.stat().st_size
 
-    shown = edgec("inspect", bundle, "--ops", "--why")
+    shown = shell("inspect", bundle, "--ops", "--why")
     assert shown["manifest"]["compiled_for"] == ["rpi5", "host"]
     assert shown["manifest"]["payloads"][0]["accuracy"]["n"] == 400
     assert sum(shown["report"]["operators"]["after"].values()) <= sum(shown["report"]["operators"]["before"].values())
 
-    edgec("verify", bundle)
+    shell("verify", bundle)
     np.savez(tmp_path / "x.npz", **next(iter(case.feeds("eval"))))
-    ran = edgec("run", bundle, "--input", tmp_path / "x.npz", "-o", tmp_path / "y.npz")
+    ran = shell("run", bundle, "--input", tmp_path / "x.npz", "-o", tmp_path / "y.npz")
     assert ran["payload"].endswith("host"), "the payload compiled for this machine comes first"
     with np.load(tmp_path / "y.npz") as outputs:
         assert outputs["dense"].shape == (1, 12)
 
     again = tmp_path / "again.edge"
-    edgec("compile", folder / "model.onnx", *asked, "-o", again)
+    shell("compile", folder / "model.onnx", *asked, "-o", again)
     assert again.read_bytes() == bundle.read_bytes(), "two compiles with the same decisions: the same bytes"
-    edgec("diff", bundle, again)
-    edgec(
+    shell("diff", bundle, again)
+    shell(
         "rebuild",
         bundle,
         "--model",
@@ -160,7 +172,7 @@ def test_the_readme_way(zoo: Callable[[str], Path], tmp_path: Path) -> None:
         "--eval",
         f"{folder}/eval.py:evaluate",
     )
-    wrong = edgec("rebuild", bundle, "--model", zoo("resnet8_cifar10") / "model.onnx", expect=8)
+    wrong = shell("rebuild", bundle, "--model", zoo("resnet8_cifar10") / "model.onnx", expect=8)
     assert wrong["error"]["code"] == "E802"
 
     payloads = made["payloads"]
