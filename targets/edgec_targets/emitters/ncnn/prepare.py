@@ -26,6 +26,8 @@ _OLDEST, _IR = 13, 8
 _MOST_BYTES = 32 << 20
 """A folded constant may be this large."""
 _ROUNDS = 20
+_SHAPE_KEPT = ("GroupNormalization", "MeanVarianceNormalization", "LpNormalization", "Mish", "Swish")
+"""Operators whose shapes ONNX's inference doesn't know everywhere."""
 _FIX = "Use another engine's payload."
 
 
@@ -99,6 +101,8 @@ def _settle(model: ir.Model) -> None:
                 if value.shape is not None and any(not isinstance(d, int) for d in value.shape):
                     value.shape = None
         infer(model)
+        if any([_same_shape(node) for node in model.graph]):
+            infer(model)
         result = fold_constants(
             model,
             onnx_shape_inference=True,
@@ -111,6 +115,15 @@ def _settle(model: ir.Model) -> None:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     common.RemoveUnusedNodesPass()(model)
     infer(model)
+
+
+def _same_shape(node: ir.Node) -> bool:
+    """Give a node's result the shape of its input, where that is so and wasn't known."""
+    first = node.inputs[0] if node.inputs else None
+    if node.op_type not in _SHAPE_KEPT or first is None or first.shape is None or node.outputs[0].shape is not None:
+        return False
+    node.outputs[0].shape, node.outputs[0].type = first.shape, first.type
+    return True
 
 
 @contextlib.contextmanager

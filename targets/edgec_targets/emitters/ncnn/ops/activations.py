@@ -17,6 +17,7 @@ _UNARY = {  # UnaryOp's types
     "Asin": 12, "Acos": 13, "Atan": 14, "Reciprocal": 15, "Round": 18,
 }  # fmt: skip
 _PLAIN = {"Relu": "ReLU", "Sigmoid": "Sigmoid", "Tanh": "TanH", "Softplus": "Softplus", "Mish": "Mish", "Erf": "Erf"}
+_MOST_PRODUCTS = 8
 _SAME = ("Identity", "Dropout")
 
 
@@ -117,13 +118,18 @@ def swish(ctx: Context, node: ir.Node) -> None:
 
 @operator("Pow")
 def power(ctx: Context, node: ir.Node) -> None:
-    """Squares and square roots by their own layers, other constant exponents by BinaryOp."""
+    """Squares and roots by their own layers, whole exponents by products: ncnn's power is exp(y · log x), x > 0."""
     exponent = array(given(node, 1))
     if exponent is None or exponent.size != 1:
         raise Refusal("Its exponent is not one constant number.")
     by = float(np.asarray(exponent, np.float64).reshape(()))
     own = {2.0: 4, 0.5: 5, -1.0: 15, -0.5: 6}.get(by)
     if own is not None:
-        ctx.unary(node, "UnaryOp", {0: own})
-    else:
-        ctx.unary(node, "BinaryOp", {0: 6, 1: 1, 2: by})
+        return ctx.unary(node, "UnaryOp", {0: own})
+    if by not in range(1, _MOST_PRODUCTS + 1):
+        return ctx.unary(node, "BinaryOp", {0: 6, 1: 1, 2: by})
+    x = ctx.get(need(node, 0))
+    result = x
+    for _ in range(int(by) - 1):
+        result = ctx.op("BinaryOp", [result, x], x.dims, {0: 2})
+    return ctx.put(node.outputs[0], result)

@@ -51,6 +51,8 @@ def transpose(ctx: Context, node: ir.Node) -> None:
             runs[-1].append(axis)
         else:
             runs.append([axis])
+    if len(runs) > MOST:
+        raise Refusal(f"It moves {len(runs)} dimensions apart; ncnn has four.")
     before = sorted(runs)
     sizes = tuple(math.prod(dims[n] for n in run) for run in before)
     ctx.put(node.outputs[0], permute(ctx, ctx.view(need(node, 0), sizes or (1,)), [before.index(run) for run in runs]))
@@ -61,8 +63,6 @@ def permute(ctx: Context, x: Blob, order: list[int]) -> Blob:
     if order == sorted(order):
         return x
     rank = len(order)
-    if rank > MOST:
-        raise Refusal(f"It moves {rank} dimensions apart; ncnn has four.")
     letters = "".join(_AXES[rank][n] for n in reversed(order))
     dims = tuple(x.dims[n] for n in order)
     return ctx.op("Permute", [x], dims, {0: _PERMUTES[rank].index(letters)})
