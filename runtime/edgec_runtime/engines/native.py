@@ -37,7 +37,8 @@ class Executable(base.Executable):
         call, arguments: `call(*arguments)` runs it once; anything but 0 is passed to `fail`. Arguments are what ctypes'
             `from_param` and `byref` make: those it passes on as they are, the cheapest way that it has.
         lock: guards all of these.
-        like: another object whenever the memory changes; None where `quick` functions have nothing to run.
+        like: in a list of its own, another object whenever the memory changes; None where `quick` functions have
+            nothing to run.
     """
 
     threaded = False
@@ -50,7 +51,8 @@ class Executable(base.Executable):
         self.ports_in: list[Port] = []
         self.ports_out: list[Port] = []
         self.lock: Any = _thread.allocate_lock()
-        self.like: object = None
+        self.like: list[object] = [None]
+        self._last: tuple[Any, Any] = (None, None)
         self._stale = False
         if not _living:
             _watch()
@@ -75,14 +77,22 @@ class Executable(base.Executable):
     def set_ports(self, ports_in: list[Port], ports_out: list[Port]) -> None:
         """Use this memory from now on."""
         self.ports_in, self.ports_out = ports_in, ports_out
-        self.like = object()
+        self.like[0] = object()
 
     def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """The outputs of these names: numpy arrays where the feeds are, else memoryviews; new memory each time."""
+        known, quick = self._last
+        if known is names and quick is not None:
+            found = quick(feeds, None)
+            if found is not None:
+                return list(found.values())
         with self.lock:
             self._invoke(feeds)
             plain = all(feeds[port.name].__class__ is memoryview for port in self.ports_in)
-            return [port.get() if plain else port.array().copy() for port in self._ports(names)]
+            answers = [port.get() if plain else port.array().copy() for port in self._ports(names)]
+        # From the second time on: `Model` makes its own after the first.
+        self._last = (names, self.quick(names, feeds) if known is names else None)
+        return answers
 
     def run_into(self, names: Sequence[str], feeds: Mapping[str, Any], arrays: Sequence[Any]) -> None:
         """The same into given arrays. Raises CallError where an output comes out in another shape."""
@@ -120,7 +130,7 @@ class Executable(base.Executable):
             self.run = self.call = closed  # type: ignore[method-assign, assignment]
             self.arguments = ()
             self.set_ports([], [])
-            self.like = None
+            self.like[0] = None
             self._end()
 
     def __del__(self) -> None:
@@ -167,7 +177,7 @@ class Executable(base.Executable):
         self.lock._at_fork_reinit()
         self._stale = self._stale or self.threaded or not held
         if self._stale:
-            self.like = None
+            self.like[0] = None
 
 
 class Bound(base.Bound):

@@ -39,8 +39,8 @@ def runner(
     if any(into[name].shape != ports[name].shape for name in into):
         return None
     gives = [(name, *_given(ports[name], into.get(name), numpy)) for name in names]
-    count, mine = len(given), executable.like
-    call, arguments, fail = executable.call, executable.arguments, executable.fail
+    count, like, mine = len(given), executable.like, executable.like[0]
+    call, arguments, owner = executable.call, executable.arguments, ref(executable)  # it holds the function: no circle
     array_class = numpy.ndarray if numpy is not None else None
     # Taking the lock by an iterator: a signal's handler may raise after a call such as acquire(), before the `try`,
     # and the lock would stay locked for ever. `with` is as safe and takes 600 instructions more.
@@ -50,7 +50,7 @@ def runner(
     def run(feeds: dict[str, Any], out: Any) -> dict[str, Any] | None:
         for _ in turns:
             try:
-                if executable.like is not mine or len(feeds) != count:
+                if like[0] is not mine or len(feeds) != count:
                     return None
                 if bound:
                     if len(out) != len(bound):
@@ -76,7 +76,7 @@ def runner(
                         return None
                 status = call(*arguments)
                 if status:
-                    fail(status)
+                    owner().fail(status)  # type: ignore[union-attr]  # who calls this holds it
                 answers = {}
                 for name, form, shape, memory, copy, array, target in gives:
                     if target is not None:
