@@ -1,7 +1,8 @@
 """What a model does with more than one sample: asked of the model as it was given, on two inputs alone and together.
 
 Some engines' files have fixed sizes. A file of batch one serves any batch, sample by sample, if samples don't touch
-each other; and it serves whatever can be run at all, if the model itself runs with nothing but one.
+each other; and it serves whatever can be run at all, if the model itself runs with nothing but one. Where samples touch
+(a sequence of states), it serves one, and another engine's payload the rest.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from numpy.typing import NDArray
 
 from edgec.measure.accuracy import Run, overall_sqnr
 
-SPLIT, ONE, UNKNOWN = "split", "one", ""
+SPLIT, ONE, ALONE, UNKNOWN = "split", "one", "alone", ""
 LEAST = 80.0
 """dB between a batch's answers and those of its samples: above what another order of float32's sums makes of them."""
 Feed = Mapping[str, NDArray[Any]]
 
 
 def kind(model: ir.Model, feeds: Sequence[Feed], reference: Run) -> str:
-    """SPLIT, ONE, or UNKNOWN: no free batch, no inputs to ask with, or samples that touch each other."""
+    """What is known of a model, from the inputs that it was given.
+
+    SPLIT: samples don't touch each other. ONE: nothing but one sample runs. ALONE: they do touch, and all of `feeds`
+    are of one. UNKNOWN: no free batch, no inputs to ask with, or batches among them that touch.
+    """
     given = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
     free = {str(v.name) for v in given if v.shape and not isinstance(v.shape[0], int)}
     if not free or not feeds:
@@ -39,12 +44,13 @@ def kind(model: ir.Model, feeds: Sequence[Feed], reference: Run) -> str:
         together = reference(both)
     except Exception:
         return ONE
+    touching = ALONE if all(len(feed[name]) == 1 for feed in feeds for name in free) else UNKNOWN
     shapes = [(np.shape(a), np.shape(b), np.shape(t)) for a, b, t in zip(*alone, together, strict=True)]
     if any(not t or a != b or a[0] != 1 or t != (2, *a[1:]) for a, b, t in shapes):
-        return UNKNOWN
+        return touching
     apart = [np.concatenate(pair) for pair in zip(*alone, strict=True)]
     exact = all(np.array_equal(a, t) for a, t in zip(apart, together, strict=True) if a.dtype.kind != "f")
-    return SPLIT if exact and overall_sqnr([together], [apart]) >= LEAST else UNKNOWN
+    return SPLIT if exact and overall_sqnr([together], [apart]) >= LEAST else touching
 
 
 def _samples(feeds: Sequence[Feed], free: set[str]) -> tuple[Feed, Feed] | None:

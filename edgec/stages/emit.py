@@ -11,9 +11,12 @@ import onnx_ir as ir
 from edgec.errors import MissingError, UnsupportedError, UsageError
 from edgec.measure.machine import this_machine
 from edgec.quantize import portable
-from edgec.stages.batch import SPLIT, UNKNOWN
+from edgec.stages.batch import ALONE, SPLIT, UNKNOWN
 from edgec.stages.boards import Kind
 from edgec_targets.types import Board, Built, Emitter
+
+_BATCH = {SPLIT: "split", ALONE: "one"}
+"""The option of a payload of batch one: how a device runs other batches."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,8 @@ def emit(
                     _sizes(model, emitter, engines)
                 plain = "int8" if precision == portable.NARROW else precision
                 built = emitter.emit(model, board, precision=plain)
-                if serves == SPLIT:
-                    built = replace(built, options={**built.options, "batch": "split"})
+                if serves in _BATCH:
+                    built = replace(built, options={**built.options, "batch": _BATCH[serves]})
                 found.append(Candidate(kind, _conditions(built, source, board), precision))
             except (UnsupportedError, MissingError) as e:
                 refusals.append(e)

@@ -64,7 +64,7 @@ def gather(
     Raises UsageError where int8 or golden inputs are asked for without data, BadInputError for data that can't be used.
     """
     found = _gather(imported, request, calib, evaluate, reference)
-    return replace(found, batch=batch.kind(imported.model, found.checks or found.samples, reference))
+    return replace(found, batch=batch.kind(imported.model, (*found.samples, *found.checks), reference))
 
 
 def _gather(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from edgec_runtime.engines.base import Engine
+    from edgec_runtime.others import Others
     from edgec_runtime.payload import Payload
     from edgec_runtime.stream import Stream
     from edgec_runtime.trust.store import Trust
@@ -77,7 +78,7 @@ def load(
         slot = active(app)
         return choose(
             slot.manifest, slot.payload, slot.info, trusted=True, engine=engine, payload=payload, threads=threads,
-            check=slot.check,
+            check=slot.check, again=lambda name: load(app=app, payload=name, threads=threads),
         )  # fmt: skip
     from edgec_runtime.bundle import reader
     from edgec_runtime.payload import BundlePayload
@@ -97,6 +98,7 @@ def load(
             engine=engine,
             payload=payload,
             threads=threads,
+            again=lambda name: load(path, payload=name, threads=threads, trust=trust, allow_unsigned=allow_unsigned),
         )
 
 
@@ -111,12 +113,13 @@ def choose(
     threads: int | None = None,
     machine: machine_.Machine | None = None,
     check: Callable[[Mapping[str, Any], Model, Engine], None] | None = None,
+    again: Callable[[str], Model] | None = None,
 ) -> Model:
     """The model of the first payload that this machine can use and whose engine takes it.
 
     `files` gives the payload's files; `info` is what `Model.info` adds to; `check` may raise GoldenError for a model
-    that is not to be given out. Errors as `load` raises them. A member that is not as signed is an error, not a reason
-    to take the next payload.
+    that is not to be given out; `again` loads a payload by its id, for sizes that the one taken lacks. Errors as `load`
+    raises them. A member that is not as signed is an error, not a reason to take the next payload.
     """
     here = machine or machine_.this()
     left, refused = select.wanted(manifest["payloads"], engine=engine, payload=payload)
@@ -155,6 +158,12 @@ def choose(
             "refused": [{"payload": name, "why": why} for name, why in refused.items() if why],
         }
         model = Model(executable, manifest, chosen, numpy=adapter.uses_numpy)
+        if options.get("batch") == "one" and again is not None:
+            from edgec_runtime.others import Others
+
+            rest = [e["id"] for e in select.order(left, here) if not refused.get(e["id"])]
+            names = rest[rest.index(entry["id"]) + 1 :]
+            model.others = Others(executable, entry["id"], names, again, info.get("identity"))
         if check is not None:
             try:
                 check(entry, model, adapter)
@@ -184,6 +193,7 @@ class Model:
     Attributes:
         info: which payload was taken and why not the others, versions, options, who signed the bundle.
         inputs, outputs: as in the manifest: name, dtype, shape (a size is a number or a name), layout.
+        others: for sizes that this payload's file does not take; None where it takes all.
     """
 
     def __init__(
@@ -203,6 +213,7 @@ class Model:
         self._quick: Any = None  # runs on feeds like the last ones, where the engine has such a way
         self._quick_into: Any = None  # the same with the last `out`
         self._into: Any = None  # the buffers of the last run(out=…), made when first needed
+        self.others: Others | None = None
 
     def run(self, feeds: Mapping[str, Any], *, out: Mapping[str, Any] | None = None) -> Arrays:
         """Run the model.
@@ -243,6 +254,8 @@ class Model:
                     break
         else:
             feeds = self._signature.check(feeds)
+        if self.others is not None and self.others.wanted(feeds):
+            return self.others.run(feeds, out)
         if out:
             return self._run_into(feeds, out)
         try:
@@ -295,6 +308,8 @@ class Model:
         self._call = self._executable.run
         self._quick = self._quick_into = None
         self._into = None
+        if self.others is not None:
+            self.others.close()
 
     def __enter__(self) -> Model:
         return self

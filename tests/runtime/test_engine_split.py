@@ -11,6 +11,7 @@ import edgec_runtime as rt
 from edgec_runtime.engines import base, choice, litert_capi, litert_package
 from edgec_runtime.engines.native import CallError
 from edgec_runtime.engines.split import Executable
+from edgec_runtime.errors import BadInputError, TrustError, UsageError
 from tests.runtime.litert_models import bundle, load, payload, tflite
 
 pytestmark = pytest.mark.skipif(litert_capi.library() is None, reason="ai-edge-litert is not installed")
@@ -80,3 +81,63 @@ def test_a_bundle_says_so(kit, tmp_path):
 def test_an_unknown_way_is_refused(tmp_path):
     with pytest.raises(base.RefusedError, match="batch"):
         choice.Choice("litert").load(payload(tmp_path, tflite()), {"batch": "together"})
+
+
+def onnx_model(op="Relu"):
+    from onnx import helper
+
+    ends = [helper.make_tensor_value_info(name, 1, ("batch", 4)) for name in "xy"]
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"])], "one", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+def both(kit, tmp_path, name="b"):
+    """LiteRT's payload of batch one, then ONNX Runtime's of any: y = relu(x) of float32["batch", 4]."""
+    made = bundle(kit, tflite(), shape=("batch", 4), options={"threads": 1, "batch": "one"})
+    kit.files["payloads/onnxruntime/model.onnx"] = onnx_model()
+    made.manifest["payloads"].append(kit.payload())
+    folder = tmp_path / name
+    folder.mkdir()
+    return made.write(folder)
+
+
+def test_other_batches_go_to_the_next_payload(kit, tmp_path):
+    path = both(kit, tmp_path)
+    with rt.load(path, trust=kit.trust) as model:
+        assert model.info["engine"] == "litert"
+        for rows in (1, 3, 1, 1, 2, 3, 1):
+            for feed in ({"x": RELU[:rows]}, {"x": memoryview(RELU[:rows])}):
+                np.testing.assert_array_equal(model.run(feed)["y"], np.maximum(RELU[:rows], 0))
+            out = np.full((rows, 4), np.nan, np.float32)
+            assert model.run({"x": RELU[:rows]}, out={"y": out})["y"] is out
+            np.testing.assert_array_equal(out, np.maximum(RELU[:rows], 0))
+    with pytest.raises(UsageError, match="closed"):
+        model.run({"x": RELU[:2]})
+
+
+def test_without_another_payload_it_says_so(kit, tmp_path):
+    with rt.load(both(kit, tmp_path), trust=kit.trust, engine="litert") as model:
+        with pytest.raises(BadInputError, match=r"takes \[1, 4\]"):
+            model.run({"x": RELU})
+        np.testing.assert_array_equal(model.run({"x": RELU[:1]})["y"], np.maximum(RELU[:1], 0))
+
+
+def test_a_bundle_that_was_replaced_is_not_mixed(kit, tmp_path):
+    path = both(kit, tmp_path)
+    with rt.load(path, trust=kit.trust) as model:
+        kit.manifest["app"]["version"] = "2.0.0"
+        kit.files["payloads/onnxruntime/model.onnx"] = onnx_model("Neg")
+        kit.write(path.parent)
+        with pytest.raises(TrustError, match="not the one"):
+            model.run({"x": RELU})
+
+
+def test_an_installed_app_does_the_same(kit, tmp_path, monkeypatch):
+    from edgec_runtime.slots import install
+
+    monkeypatch.setenv("EDGEC_ROOT", str(tmp_path / "root"))
+    install.install(both(kit, tmp_path), trust=kit.trust)
+    with rt.load(app="tiny") as model:
+        assert model.info["engine"] == "litert"
+        for rows in (1, 3, 1):
+            np.testing.assert_array_equal(model.run({"x": RELU[:rows]})["y"], np.maximum(RELU[:rows], 0))

@@ -46,10 +46,11 @@ class Choice(base.Engine):
     def load(self, payload: Payload, options: Mapping[str, Any]) -> base.Executable:
         """By the first way whose version fits and that takes the payload. Raises the first way's RefusedError.
 
-        The option "batch" is for all ways: "split" runs a batch sample by sample (`split`).
+        The option "batch" is for all ways: "split" runs a batch sample by sample (`split`); "one" leaves batches to
+        another payload (`edgec_runtime.others`).
         """
         batch, options = options.get("batch"), {key: value for key, value in options.items() if key != "batch"}
-        if batch not in (None, "split"):
+        if batch not in (None, "split", "one"):
             raise base.RefusedError(f"the option batch = {batch!r} is not known", "", "update edgec-runtime")
         wanted = payload.entry.get("engine_version", "")
         first: base.RefusedError | None = None
@@ -63,7 +64,7 @@ class Choice(base.Engine):
                 first = first or error
                 continue
             self._taken, self.uses_numpy = way, way.uses_numpy
-            if batch is not None:
+            if batch == "split":
                 from edgec_runtime.engines import split
 
                 executable = split.Executable(executable)
