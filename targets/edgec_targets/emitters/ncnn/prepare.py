@@ -101,7 +101,7 @@ def _settle(model: ir.Model) -> None:
                 if value.shape is not None and any(not isinstance(d, int) for d in value.shape):
                     value.shape = None
         infer(model)
-        if any([_same_shape(node) for node in model.graph]):
+        if sum(_same_shape(node) for node in model.graph):
             infer(model)
         result = fold_constants(
             model,
