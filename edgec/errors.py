@@ -20,6 +20,13 @@ __all__ = [
     "MissingError",
     "NotIdenticalError",
     "TrustError",
+    "UnreachableError",
     "UnsupportedError",
     "UsageError",
 ]
+
+
+class UnreachableError(Error):
+    """A machine that does not answer, is not who it was, does not let us in, or was lost on the way (exit 11)."""
+
+    code, exit_code = "E1100", 11

@@ -21,16 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from edgec.errors import Error, MissingError, UsageError
+from edgec.errors import MissingError, UnreachableError, UsageError
 
 CONNECT = 10.0
 """Seconds that a cluster has to answer."""
-
-
-class UnreachableError(Error):
-    """A machine that the user named does not answer (exit 11)."""
-
-    code, exit_code = "E1100", 11
 
 
 @dataclass(frozen=True)

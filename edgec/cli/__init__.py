@@ -26,6 +26,7 @@ COMMANDS = {
     "bench": "Measure a bundle, side by side with the bare engine.",
     "targets": "List the families of boards.",
     "boards": "List the boards.",
+    "devices": "List your devices; look at one by SSH, and set it up.",
     "keys": "Make, list and trust signing keys.",
     "sign": "Add a signature to a bundle.",
     "doctor": "Check this machine: tools, engines, versions, keys.",

@@ -26,6 +26,7 @@ class Pin:
         library: the member that is the engine's shared library.
         licenses: members that are its licence's text and notices.
         license: the same as an SPDX expression.
+        glibc: the oldest glibc whose systems can load the library.
     """
 
     engine: str
@@ -38,6 +39,7 @@ class Pin:
     library: str
     licenses: tuple[str, ...]
     license: str
+    glibc: str
 
     @property
     def requirement(self) -> str:
@@ -75,6 +77,7 @@ def pin(engine: str, arch: str) -> Pin:
         table["library"],
         tuple(table["licenses"]),
         table["license"],
+        wheel["glibc"],
     )
 
 

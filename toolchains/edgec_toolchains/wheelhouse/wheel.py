@@ -68,8 +68,7 @@ def build(runtime: Distribution, library: EngineLibrary) -> Wheel:
 
     Raises UnsupportedError where the library needs another one than every system of its platform has.
     """
-    floor = glibc(library.elf)
-    pin = library.pin
+    pin, floor = library.pin, glibc(library.elf)
     version = f"{runtime.version}+{pin.engine}.{pin.version}"
     tag = f"py3-none-manylinux_{floor.replace('.', '_')}_{pin.arch}"
     info = f"edgec_runtime-{version}.dist-info"

@@ -1,0 +1,200 @@
+"""Runs on the device (`python3 - ACTION JSON`, this file on standard input): Python 3.9, standard library alone.
+
+Actions, each of which prints one JSON object:
+  state     what is there: {"current", "complete", "trusted"}
+  unpack    unpack a device wheel into ROOT/runtime/ID, checked against its RECORD; put the trusted key and edgec-rt
+  activate  make ROOT/runtime/current point to ID, and remove the versions before the one before
+  discard   remove ROOT/runtime/ID, unless it is the current one
+
+A power cut at any moment leaves the old version or the new one: everything is written beside its place, flushed, and
+renamed; only the rename of the link `current` changes what runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shlex
+import shutil
+import site
+import sys
+import zipfile
+from typing import Any
+
+LAUNCHER = """#!/bin/sh
+# edgec-rt of `edgec devices setup`: the runtime that the link runtime/current points to.
+[ -n "$EDGEC_ROOT" ] || EDGEC_ROOT={root}
+export EDGEC_ROOT
+export PYTHONPATH={site}"${{PYTHONPATH:+:$PYTHONPATH}}"
+exec {python} -c 'import sys
+sys.path[:] = filter(None, sys.path)
+from edgec_runtime.cli import main
+sys.exit(main())' "$@"
+"""
+
+
+def main(action: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Do one action under the root's lock."""
+    root = given["root"]
+    os.makedirs(os.path.join(root, "runtime"), exist_ok=True)
+    with open(os.path.join(root, "lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return {"state": state, "unpack": unpack, "activate": activate, "discard": discard}[action](root, given)
+
+
+def state(root: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What is there; the folder for transfers is made."""
+    runtime = os.path.join(root, "runtime")
+    os.makedirs(os.path.join(root, "stage"), exist_ok=True)
+    trust = os.path.join(root, "trust")
+    return {
+        "current": current(runtime),
+        "complete": whole(os.path.join(runtime, given["id"])),
+        "trusted": sorted(n[:-4] for n in os.listdir(trust) if n.endswith(".pem")) if os.path.isdir(trust) else [],
+    }
+
+
+def unpack(root: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Put a version beside the others, and the key that is to be trusted."""
+    runtime = os.path.join(root, "runtime")
+    final = os.path.join(runtime, given["id"])
+    for name in os.listdir(runtime):  # of a setup that was cut off: we hold the lock
+        if name.startswith("."):
+            remove(os.path.join(runtime, name))
+    fresh = not whole(final)
+    if fresh:
+        part = os.path.join(runtime, ".part-" + given["id"])
+        extract(given["wheel"], part)
+        if os.path.lexists(final):  # damaged
+            os.rename(final, os.path.join(runtime, ".old-" + given["id"]))
+        os.rename(part, final)
+        sync(runtime)
+        remove(os.path.join(runtime, ".old-" + given["id"]))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(given["wheel"])
+    write(os.path.join(root, "trust", given["key_id"] + ".pem"), given["pem"].encode(), 0o644)
+    return {"folder": final, "fresh": fresh}
+
+
+def activate(root: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Make a version the one that runs."""
+    runtime = os.path.join(root, "runtime")
+    before = current(runtime)
+    if before != given["id"]:
+        link = os.path.join(runtime, ".current")
+        remove(link)
+        os.symlink(given["id"], link)
+        os.replace(link, os.path.join(runtime, "current"))
+        sync(runtime)
+        for name in os.listdir(runtime):
+            if name not in ("current", before, given["id"]):
+                remove(os.path.join(runtime, name))
+    path = os.path.join(runtime, "current")
+    quoted = {"root": shlex.quote(root), "site": shlex.quote(path), "python": shlex.quote(given["python"])}
+    launcher = os.path.join(root, "bin", "edgec-rt")
+    write(launcher, LAUNCHER.format(**quoted).encode(), 0o755)
+    importable = ""
+    if site.ENABLE_USER_SITE and given.get("importable", True):
+        importable = os.path.join(site.getusersitepackages(), "edgec-runtime.pth")
+        write(importable, (path + "\n").encode(), 0o644)
+    return {"current": given["id"], "before": before, "launcher": launcher, "importable": importable}
+
+
+def discard(root: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Take a version away that did not work."""
+    runtime = os.path.join(root, "runtime")
+    if current(runtime) != given["id"]:
+        remove(os.path.join(runtime, given["id"]))
+    return {"current": current(runtime)}
+
+
+def extract(wheel: str, part: str) -> None:
+    """Every file, held against the wheel's RECORD, with its bytecode, flushed."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (record,) = [name for name in names if name.endswith(".dist-info/RECORD")]
+        digests = {row[0]: row[1] for row in csv.reader(io.StringIO(archive.read(record).decode("utf-8")))}
+        if set(names) != set(digests):
+            raise ValueError("the wheel's RECORD does not list its files")
+        for name in names:
+            path = os.path.join(part, name)
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError("the wheel has a file outside itself: " + name)
+            data = archive.read(name)
+            if name != record and digests[name] != digest(data):
+                raise ValueError("a file of the wheel is not as its RECORD says: " + name)
+            write(path, data, 0o755 if path.endswith(".so") else 0o644)
+    import compileall
+
+    compileall.compile_dir(part, quiet=2, workers=1)  # the first start is then as fast as the next
+    for folder, _, _ in os.walk(part, topdown=False):
+        sync(folder)
+
+
+def whole(folder: str) -> bool:
+    """True where a version is there, each file as its RECORD says."""
+    try:
+        (info,) = [name for name in os.listdir(folder) if name.endswith(".dist-info")]
+        with open(os.path.join(folder, info, "RECORD"), encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        for name, wanted, _ in rows:
+            with open(os.path.join(folder, name), "rb") as file:
+                if wanted and digest(file.read()) != wanted:
+                    return False
+        return bool(rows)
+    except (OSError, ValueError):
+        return False
+
+
+def digest(data: bytes) -> str:
+    """As RECORD has it."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def current(runtime: str) -> str:
+    """The version that runs, or nothing."""
+    try:
+        return os.readlink(os.path.join(runtime, "current"))
+    except OSError:
+        return ""
+
+
+def write(path: str, data: bytes, mode: int) -> None:
+    """A file, whole or not at all, on the disk when this returns."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{os.getpid()}")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(file.fileno(), mode)
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync(folder)
+
+
+def sync(folder: str) -> None:
+    """Flush a folder's entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove what there is at a path."""
+    if os.path.islink(path) or os.path.isfile(path):
+        os.unlink(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], json.loads(sys.argv[2]))))
