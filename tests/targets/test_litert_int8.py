@@ -20,6 +20,7 @@ from onnxruntime import quantization as q
 from edgec_targets.emitters.litert import prove
 from edgec_targets.emitters.litert.conversion import Written, convert
 from edgec_targets.emitters.litert.harmony import harmonize
+from edgec_targets.emitters.litert.ops import whole
 
 Parse = Callable[..., ir.Model]
 Shape = tuple[int, ...]
@@ -222,8 +223,11 @@ def test_sixteen_bits_are_refused_by_name(tmp_path: Path) -> None:
     assert problems and problems[0].operator == "QuantizeLinear" and "8 bits" in problems[0].why
 
 
-def test_a_last_layer_with_a_float_result_is_exact(tmp_path: Path) -> None:
-    """DQ → Gemm → float: whole numbers in float32, then one product, as ONNX Runtime has it."""
+@pytest.mark.parametrize("large", [False, True])
+def test_a_last_layer_with_a_float_result_is_exact(monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
+    """DQ → Gemm → float: whole numbers in float32, or int8 in a range of their own, then one product, as it has it."""
+    if large:
+        monkeypatch.setattr(whole, "_LARGE", 1)
     w, b = np.random.default_rng(0).integers(-127, 128, (10, 512), dtype=np.int8), np.arange(10, dtype=np.int32) * 999
     scale = np.linspace(0.001, 0.02, 10, dtype=np.float32)
     weights = {"s": np.float32(0.031), "z": np.uint8(113), "w": w, "t": scale, "b": b, "u": scale * np.float32(0.031)}
@@ -248,6 +252,7 @@ def test_a_last_layer_with_a_float_result_is_exact(tmp_path: Path) -> None:
     inputs = [{"i": 0.1 * normal(1, 16, 12, 12, seed=n)} for n in range(8)]
     written = exact(proto, inputs)
     assert written.operators["MUL"] == 1 and not written.notes
+    assert ("CONCATENATION" in written.operators) == large
 
 
 def strip_softmax(model: ir.Model) -> ir.Model:
