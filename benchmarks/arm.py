@@ -1,178 +1,45 @@
-"""Instructions on emulated ARM cores: starting an app, a call, an inference; are int8 answers the same everywhere?
+"""Issue-sized figures of ARM boards and of this machine: instructions on emulated cores, sizes, times, and verdicts.
 
-    python -m benchmarks.arm [start | call | models | same] [CASE …]      (nothing: all)
+    python -m benchmarks.arm [--part NAME]… [--verdicts] [CASE …]      (nothing: all parts, all cases)
 
-All of one run, side by side: ours beside the Python packages onnxruntime and ai-edge-litert on the same files. The
-counts are exact to the digit or nearly so, need no quiet machine, and are no time. They go to results/arm.json, each
-part as it is there.
+Ours beside the Python packages onnxruntime and ai-edge-litert, in one run. Counts are exact to the digit or nearly so,
+need no quiet machine, and are no time. They go to results/arm.json, each part as it is there; a part can be measured
+again alone. At the end each bar is printed with what was measured and *met* or *missed*, computed from these figures;
+`python -m benchmarks.arm_tables` writes them into docs/arm.md.
 
-start   importing the runtime and loading an installed app, from Python's own start on, with bytecode cached
-call    one call of a model that does next to nothing
-models  one inference, by class of instruction, on each core
-same    int8 answers on each core and on this machine, over the first evaluation inputs, up to the first operator in
-        floating point
+start    importing the runtime and loading an installed app, from Python's own start on, with bytecode cached
+calls    one call of a model that does next to nothing
+models   one inference in int8 of each payload that edgec ships, by class of instruction, on each core
+floats   one in float32 on a Cortex-A53, by each float engine
+same     int8 answers on each core and on this machine, over the first evaluation inputs, up to the first operator in
+         floating point
+coverage what goes into TFLite's format: the figures of benchmarks/litert_coverage.py
+host     CPU time on this machine, one thread, in turn: what `edgec compile -t host` ships beside onnxruntime's best
+x86      CPU time of the float engines on this machine: the figures of benchmarks/float_payloads.py, measured here
+sharing  threads and memory of several models in a process, and of several processes
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
-import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import arm_files, record, zoo
-from edgec.errors import Error
-from edgec_runtime.trust.store import load_trusted
+from benchmarks import arm_files, arm_host, arm_payloads, arm_start, arm_verdicts, float_payloads, record, zoo
+from benchmarks import sharing as sharing_
+from benchmarks.arm_start import GUEST, RUNTIME, TENSORS, copied
 from edgec_toolchains import aarch64
 
-GUEST = Path(__file__).with_name("arm_guest.py")
-RUNTIME = Path(__file__).parents[1] / "runtime"
+__all__ = ["CORES", "GUEST", "RUNTIME", "TENSORS", "apart", "copied", "digest", "inference", "on_host"]
 CORES = ("cortex-a53", "cortex-a76", "i8mm")
-ORT = aarch64.inference.WHEELS["onnxruntime"]
-LITERT = aarch64.inference.WHEELS["litert"]
 INPUTS = {"minilm_sts": 4, "ultraface": 30, "silero_vad": 30}  # 30 elsewhere; MiniLM takes minutes an input
-TOO_LONG = ("minilm_sts",)  # in floating point, which QEMU emulates in software: an hour
-FLOAT_INPUTS = 1  # floating point is emulated in software: what an input takes says little more than one
-TENSORS = {side: [{"name": name, "dtype": "float32", "shape": [1, 4], "layout": None}]
-           for side, name in (("inputs", "x"), ("outputs", "y"))}  # fmt: skip
-
-
-def start() -> dict[str, Any]:
-    """Millions of instructions over bare Python, and bytes of memory over it, for a tiny model on a Cortex-A76."""
-    core = aarch64.core("cortex-a76")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tflite, onnx = arm_files.tiny(folder)
-        edge = arm_files.bundle(tflite, folder, "tiny", TENSORS)
-        environment = {"EDGEC_ROOT": str(folder / "root")}
-        runtime = copied(folder)
-        install = ["-m", "edgec_runtime", "install", str(edge)]
-        core.python(install, wheels=["ai-edge-litert"], paths=[runtime], env=environment)
-        library = core.bed.wheel("ai-edge-litert") / "ai_edge_litert" / "libLiteRt.so"
-        trust = folder / "root" / "trust"
-        (key,) = (raw.hex() for raw in load_trusted(str(trust)).values())
-
-        def measured(arguments: list[Any], wheels: tuple[str, ...], *, ours: bool = True) -> dict[str, Any]:
-            paths = [runtime] if ours else []
-            words = [str(GUEST), *map(str, arguments)]
-            for _ in range(2):  # the first writes the bytecode
-                ran = core.python(words, wheels=wheels, paths=paths, env=environment)
-            found: dict[str, Any] = {
-                "instructions": ran.region(2).instructions,
-                "memory": int(ran.stdout.split()[0]),
-            }
-            return found
-
-        figures = {
-            "installed app": measured(["installed", "tiny"], ("ai-edge-litert",)),
-            "bundle, verified": measured(["bundle", edge, trust], ("ai-edge-litert",)),
-            "of that, its signature": measured(["signature", key, edge], ()),
-            "of that, hashing": measured(["hashing", edge], ()),
-            "LiteRT's C interface alone": measured(["floor", library, tflite], ("ai-edge-litert",), ours=False),
-            "package ai-edge-litert": measured(["litert", tflite], LITERT, ours=False),
-            "package onnxruntime": measured(["onnxruntime", onnx], ORT, ours=False),
-        }
-        sources = sum(path.stat().st_size for path in (runtime / "edgec_runtime").rglob("*.py"))
-        cached = sum(path.stat().st_size for path in (runtime / "edgec_runtime").rglob("*.pyc"))
-        figures["installed size, bytes"] = {
-            "runtime": sources, "its bytecode so far": cached, "libLiteRt.so": library.stat().st_size,
-            "together": sources + cached + library.stat().st_size,
-        }  # fmt: skip
-    return figures
-
-
-def copied(folder: Path) -> Path:
-    """The runtime as it is installed: its modules alone, with room for its bytecode."""
-    import shutil
-
-    target = folder / "site"
-    shutil.copytree(RUNTIME / "edgec_runtime", target / "edgec_runtime", ignore=shutil.ignore_patterns("__pycache__"))
-    return target
-
-
-def call() -> dict[str, Any]:
-    """Instructions of a call of a tiny model on a Cortex-A76; and on this machine, CPU time over the C call's."""
-    core = aarch64.core("cortex-a76")
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        tflite, onnx = arm_files.tiny(folder)
-        edge = arm_files.bundle(tflite, folder, "tiny", TENSORS)
-        environment = {"EDGEC_ROOT": str(folder / "root")}
-        core.python(["-m", "edgec_runtime", "install", str(edge)], wheels=["ai-edge-litert"], paths=[RUNTIME],
-                    env=environment)  # fmt: skip
-        for label, kind, argument, wheels in (
-            ("edgec_runtime, memoryviews", "views", "tiny", ("ai-edge-litert",)),
-            ("edgec_runtime, numpy arrays", "numpy", "tiny", ("ai-edge-litert", "numpy")),
-            ("the C call by ctypes alone", "raw", "tiny", ("ai-edge-litert",)),
-            ("package ai-edge-litert", "litert", tflite, LITERT),
-            ("package onnxruntime", "onnxruntime", onnx, ORT),
-        ):
-            ran = core.python(
-                [str(GUEST), "calls", kind, str(argument)], wheels=wheels, paths=[RUNTIME], env=environment
-            )
-            found[label] = round((ran.region(3).instructions - ran.region(7).instructions) / 100)
-        found["this machine"] = here(edge, folder / "root" / "trust")
-    return found
-
-
-def here(edge: Path, trust: Path) -> dict[str, float]:
-    """Microseconds of CPU a call, interleaved, medians: through the runtime, and the C call alone."""
-    import edgec_runtime as rt
-
-    with rt.load(edge, trust=str(trust)) as model:
-        x = np.array([[1, -2, 3, -4]], np.float32)
-        executable: Any = model._executable
-        function, arguments = executable.call, executable.arguments
-        ways = {
-            "memoryviews": (model.run, ({"x": memoryview(x)},)),
-            "numpy arrays": (model.run, ({"x": x},)),
-            "the C call": (function, arguments),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(60):
-            for name, (way, given) in ways.items():
-                way(*given)
-                begin = time.process_time()
-                for _ in range(2000):
-                    way(*given)
-                taken[name].append((time.process_time() - begin) / 2000 * 1e6)
-    medians = {name: float(np.median(values)) for name, values in taken.items()}
-    over = {
-        f"{name}, over the C call": float(np.median(np.subtract(values, taken["the C call"])))
-        for name, values in taken.items()
-        if name != "the C call"
-    }
-    return {name: round(value, 2) for name, value in (medians | over).items()}
-
-
-def models(case: arm_files.Case) -> dict[str, Any]:
-    """Instructions of an inference: {core: {precision: {engine: counts}}}, one thread, batch of one."""
-    found: dict[str, Any] = {}
-    for core_name in CORES:
-        core = aarch64.core(core_name)
-        for (precision, engine), path in case.files.items():
-            if precision == "integers" or (precision == "float32" and case.name in TOO_LONG):
-                continue
-            for way in ("package", "edgec"):
-                if way == "edgec" and engine == "onnxruntime":
-                    continue  # the same library on the same file
-                feeds = case.feeds[:1] * (3 if precision == "int8" and case.name != "minilm_sts" else FLOAT_INPUTS)
-                try:
-                    ran = inference(core, path, feeds, engine, way)
-                except Error as error:
-                    counts: Any = {"refused": f"{error.what}: {error.why}"[:300]}
-                else:
-                    counts = {k: v for k, v in ran.call.as_dict().items() if v}
-                found.setdefault(core_name, {}).setdefault(precision, {})[f"{engine} {way}"] = counts
-                print(f"  {core_name} {precision} {engine} {way}: {counts.get('instructions', counts)}", flush=True)
-    return found
 
 
 def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str) -> aarch64.Inference:
@@ -238,34 +105,67 @@ def apart(given: Any, reference: Any) -> float:
     )
 
 
-def main(arguments: list[str]) -> None:
-    """Measure what was asked for; parts that were not keep their last figures."""
-    parts = [a for a in arguments if a in ("start", "call", "models", "same")] or ["start", "call", "models", "same"]
-    cases = [a for a in arguments if a in zoo.CASES] or list(zoo.CASES)
-    os.environ.setdefault(aarch64.VARIABLE, str(Path(__file__).parents[1] / "build" / "aarch64"))
-    bed = aarch64.prepare(progress=print)
-    path = record.RESULTS / "arm.json"
-    figures = json.loads(path.read_text())["figures"] if path.exists() else {}
-    for part, measure in (("start", start), ("call", call)):
-        if part in parts:
-            figures[part] = measure()
-            print(json.dumps(figures[part], indent=1), flush=True)
+def same_of(case: str) -> dict[str, Any]:
+    """`same` of a case's files, made for it."""
     with tempfile.TemporaryDirectory() as name:
-        for case_name in cases if {"models", "same"} & set(parts) else ():
-            case = arm_files.case(case_name, Path(name), INPUTS.get(case_name, 30))
-            print(case_name, dict(case.missing), flush=True)
-            for part, of in (("models", models), ("same", same)):
-                if part in parts:
-                    figures.setdefault(part, {})[case_name] = of(case)
-                    if case.missing:
-                        figures[part][case_name]["not written"] = dict(case.missing)
-                    save(figures, bed)
-    save(figures, bed)
+        made = arm_files.case(case, Path(name), INPUTS.get(case, 30))
+        found = same(made)
+        return found | ({"not written": dict(made.missing)} if made.missing else {})
+
+
+def coverage() -> dict[str, Any]:
+    """Of the committed run of benchmarks/litert_coverage.py: {model precision: wholly, dB, share of equal answers}."""
+    run = json.loads((record.RESULTS / "litert_coverage.json").read_text())
+    rows = run["figures"]
+    return {"date": run["date"], "models": {
+        f"{row['model']} {row['precision']}": {key: row.get(key) for key in ("wholly", "db", "equal", "inputs")}
+        for row in rows
+    }}  # fmt: skip
+
+
+WHOLE: dict[str, Callable[[], dict[str, Any]]] = {
+    "start": arm_start.start, "calls": arm_start.call, "coverage": coverage, "sharing": sharing_.sharing,
+}  # fmt: skip
+BY_CASE: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
+    "models": (zoo.CASES, arm_payloads.models), "floats": (arm_payloads.FLOATS, arm_payloads.floats),
+    "same": (zoo.CASES, same_of), "host": (zoo.CASES, arm_host.host),
+    "x86": (float_payloads.CONVNETS, float_payloads.measure),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure what was asked for; parts and cases that were not keep their last figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--part", action="append", choices=[*WHOLE, *BY_CASE])
+    parser.add_argument("--verdicts", action="store_true", help="measure nothing")
+    parser.add_argument("cases", nargs="*", metavar="CASE")
+    asked = parser.parse_args()
+    os.environ.setdefault(aarch64.VARIABLE, str(Path(__file__).parents[1] / "build" / "aarch64"))
+    path = record.RESULTS / "arm.json"
+    figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.exists() else {}
+    if not asked.verdicts:
+        bed = aarch64.prepare(progress=print)
+        for part in asked.part or [*WHOLE, *BY_CASE]:
+            print(part, flush=True)
+            if part in WHOLE:
+                figures[part] = WHOLE[part]()
+                save(figures, bed)
+                continue
+            cases, measure = BY_CASE[part]
+            for case in [one for one in cases if not asked.cases or one in asked.cases]:
+                figures.setdefault(part, {})[case] = measure(case)
+                save(figures, bed)
+    for row in arm_verdicts.rows(figures):
+        print(f"{row.verdict:12s} {row.measure}: {row.value}; bar {row.bar}" + (f" ({row.note})" if row.note else ""))
 
 
 def save(figures: dict[str, Any], bed: aarch64.Bed) -> None:
-    record.save("arm", figures, emulator=f"qemu-user {bed.qemu}", wheels=bed.versions["wheels"])
+    """With the verdicts, so that whoever reads the file need not compute them."""
+    verdicts = [row._asdict() for row in arm_verdicts.rows(figures)]
+    record.save(
+        "arm", figures, emulator=f"qemu-user {bed.qemu}", wheels=bed.versions["wheels"], verdicts=verdicts,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -140,6 +140,9 @@ def calls(kind, argument):
             view = numpy.asarray(view)
         feed = {"x": view}
         call = lambda: model.run(feed)  # noqa: E731
+        if kind == "into":
+            into = {"y": memoryview(array("f", [0] * 4)).cast("B").cast("f", (1, 4))}
+            call = lambda: model.run(feed, out=into)  # noqa: E731
         if kind == "raw":
             executable = model._executable
             function, arguments = executable.call, executable.arguments
