@@ -3,20 +3,24 @@
 `edgec.flash.delta` writes patches. Whatever a patch says, the digest of what it makes decides, so this module need not
 trust it: it must only never take more memory or disk than it was told, and never read past its base.
 
-A patch, format 1: MAGIC, then three xz streams one after another, each with its length in four bytes (little-endian)
-before the first of them: the instructions, the terms of additions, new bytes. The instructions are numbers, seven bits
-a byte, least first, the eighth bit set where more follow: the size of the base, the size of the result, then
+A patch, format 1: MAGIC, then for each of three streams its coding (0: xz, 1: raw deflate) in a byte and its length in
+four (little-endian), then the streams: the instructions, the terms of additions, new bytes. The instructions are
+numbers, seven bits a byte, least first, the eighth bit set where more follow: the size of the base, that of the result,
+then
 
     length << 3 | kind [, how far the base's next byte is from the last one's end, zigzag]
 
 kind 0 is new bytes; 1 is a copy from the base; 2, 3, 4, 5 are additions to the base in integers of 1, 2, 4, 8 bytes.
 An addition goes by chunks of CHUNK bytes, the last may be shorter; its terms are zigzag (0, -1, 1, -2 … are 0, 1, 2, 3
-…) and stand in planes: all lowest bytes of a chunk, then all second ones.
+…) and stand in planes: all lowest bytes of a chunk, then all second ones. Kind 6 is an addition in single bytes whose
+terms stand two in a byte, the first one low (the last byte may hold one): 15 says that the term is 15 or more, and
+stands in a byte of its own after the chunk's others.
 """
 
 from __future__ import annotations
 
 import lzma
+import zlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +31,12 @@ MAGIC = b"edgec\x00d1"
 CHUNK = 1 << 16
 MEMORY = 4 << 20  # bytes that one xz decoder may take: streams are written with a dictionary of at most 1 MiB
 MAX_INSTRUCTIONS = 8 << 20  # bytes of them
-NEW, COPY = 0, 1
-WIDTHS = {2: 1, 3: 2, 4: 4, 5: 8}
+NEW, COPY, HALVES = 0, 1, 6
+WIDTHS = {2: 1, 3: 2, 4: 4, 5: 8, HALVES: 1}
+ESCAPE = 15
+XZ, DEFLATE = 0, 1
+_LOW = bytes(n & 15 for n in range(256))
+_HIGH = bytes(n >> 4 for n in range(256))
 
 
 class PatchError(ValueError):
@@ -48,16 +56,16 @@ def apply(patch: IO[bytes], base: IO[bytes], write: Callable[[bytes], object], *
     """
     try:
         _apply(patch, base, write, size)
-    except (lzma.LZMAError, EOFError, MemoryError) as error:
+    except (lzma.LZMAError, zlib.error, EOFError, MemoryError) as error:
         raise PatchError(f"the patch is damaged: {error}") from None
 
 
 def _apply(patch: IO[bytes], base: IO[bytes], write: Callable[[bytes], object], size: int) -> None:
     if patch.read(len(MAGIC)) != MAGIC:
         raise PatchError("this is no patch of format 1")
-    lengths = [int.from_bytes(_exactly(patch, 4), "little") for _ in range(3)]
-    places = [len(MAGIC) + 12 + sum(lengths[:n]) for n in range(3)]
-    orders, terms, fresh = (_Stream(patch, at, length) for at, length in zip(places, lengths))
+    heads = [(_exactly(patch, 1)[0], int.from_bytes(_exactly(patch, 4), "little")) for _ in range(3)]
+    places = [len(MAGIC) + 15 + sum(length for _, length in heads[:n]) for n in range(3)]
+    orders, terms, fresh = (_Stream(patch, coding, at, length) for at, (coding, length) in zip(places, heads))
     numbers = _numbers(orders)
     known, total = next(numbers, -1), next(numbers, -1)
     base.seek(0, 2)
@@ -85,7 +93,10 @@ def _apply(patch: IO[bytes], base: IO[bytes], write: Callable[[bytes], object], 
         at += length
         for part in _parts(length):
             old = _exactly(base, part)
-            write(old if kind == COPY else added(old, terms.read(part), width))
+            if kind == COPY:
+                write(old)
+            else:
+                write(added(old, _halves(terms, part) if kind == HALVES else terms.read(part), width))
     if left:
         raise PatchError("the patch ends early")
 
@@ -113,12 +124,46 @@ def added(old: bytes, terms: bytes, width: int) -> bytes:
     return total.to_bytes(len(old), "little")
 
 
-class _Stream:
-    """One xz stream of the patch, decoded as it is read."""
+def _halves(stream: _Stream, count: int) -> bytes:
+    packed = stream.read(count - count // 2)
+    terms = bytearray(2 * len(packed))
+    terms[0::2] = packed.translate(_LOW)
+    terms[1::2] = packed.translate(_HIGH)
+    del terms[count:]
+    escaped = terms.count(ESCAPE)
+    at = -1
+    for value in stream.read(escaped) if escaped else b"":
+        at = terms.index(ESCAPE, at + 1)
+        terms[at] = value
+    return bytes(terms)
 
-    def __init__(self, file: IO[bytes], at: int, length: int) -> None:
+
+class _Deflate:
+    """zlib's decoder of raw deflate with the face of lzma's."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(-15)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + data, most)
+
+
+class _Stream:
+    """One stream of the patch, decoded as it is read."""
+
+    def __init__(self, file: IO[bytes], coding: int, at: int, length: int) -> None:
         self._file, self._at, self._left = file, at, length
-        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+        if coding not in (XZ, DEFLATE):
+            raise PatchError("the patch has a coding that format 1 does not know")
+        self._decoder = _Deflate() if coding else lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
 
     def some(self, most: int) -> bytes:
         """Up to `most` bytes; nothing at the end."""

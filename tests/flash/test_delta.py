@@ -178,8 +178,7 @@ def test_for_another_base_it_is_refused(good: tuple[bytes, bytes, bytes]) -> Non
 
 def test_numbers_and_places_that_lie_are_refused() -> None:
     def patch(*numbers: int) -> bytes:
-        streams = [delta._compressed(data) for data in (delta._varints(list(numbers)), bytes(100), bytes(100))]
-        return device.MAGIC + b"".join(struct.pack("<I", len(s)) for s in streams) + b"".join(streams)
+        return delta.assemble(delta._varints(list(numbers)), bytes(100), bytes(100))
 
     old = bytes(range(100))
     for numbers, words in {
@@ -203,10 +202,13 @@ def test_memory_is_bounded(weights: dict[str, np.ndarray]) -> None:
 
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": 64 << 20}]
     big = lzma.compress(bytes(1 << 20), filters=filters)
-    streams = [delta._compressed(delta._varints([0, 1 << 20, 1 << 23])), delta._compressed(b""), big]
-    patch = device.MAGIC + b"".join(struct.pack("<I", len(s)) for s in streams) + b"".join(streams)
-    with pytest.raises(device.PatchError, match="damaged"):
-        applied(patch, b"", 1 << 20)
+    patch = bytearray(delta.assemble(delta._varints([0, 1 << 20, 1 << 23]), b"", b""))
+    third = len(device.MAGIC) + 10
+    (length,) = struct.unpack("<I", patch[third + 1 : third + 5])
+    patch[len(patch) - length :] = big
+    patch[third : third + 5] = b"\0" + struct.pack("<I", len(big))
+    with pytest.raises(device.PatchError, match="limit"):
+        applied(bytes(patch), b"", 1 << 20)
     old = model({"w": np.zeros((1 << 10, 1 << 9), np.int8)})
     new = model({"w": np.ones((1 << 10, 1 << 9), np.int8)})
     sizes: list[int] = []

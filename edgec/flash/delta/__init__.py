@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import io
 import lzma
+import zlib
 from itertools import product
 
 from edgec.flash.delta.align import NEW, Piece, align
 from edgec.flash.delta.spans import spans
-from edgec.flash.delta.terms import subtract
+from edgec.flash.delta.terms import halved, subtract
 from edgec_runtime import delta as format_
 
 _DICTIONARY = 1 << 20  # what the device's decoder must hold
-_KINDS = {width: kind for kind, width in format_.WIDTHS.items()}
+_KINDS = {width: kind for kind, width in format_.WIDTHS.items() if kind != format_.HALVES}
 _WORTH = 4096  # bytes from which on trying more than one tuning saves more than a few
 _TUNINGS = tuple(t for t in product((0, 1, 3), (0, 2), (0, 2)) if t[0] + t[1] <= 4)  # lc, lp, pb: see the xz manual
 
@@ -41,16 +42,25 @@ def encode(old: bytes, new: bytes) -> bytes:
             for begin in range(0, piece.length, format_.CHUNK):
                 length = min(format_.CHUNK, piece.length - begin)
                 a, b = piece.old + begin, piece.new + begin
-                terms += subtract(new[b : b + length], old[a : a + length], piece.width)
-    streams = [_compressed(bytes(data)) for data in (_varints(orders), terms, fresh)]
-    patch = format_.MAGIC + b"".join(len(s).to_bytes(4, "little") for s in streams) + b"".join(streams)
+                found = subtract(new[b : b + length], old[a : a + length], piece.width)
+                terms += halved(found) if piece.halves else found
+    patch = assemble(_varints(orders), bytes(terms), bytes(fresh))
     _prove(patch, old, new)
     return patch
+
+
+def assemble(*streams: bytes) -> bytes:
+    """A patch of its three streams: instructions, terms, new bytes."""
+    coded = [_compressed(data) for data in streams]
+    heads = b"".join(bytes([coding]) + len(data).to_bytes(4, "little") for coding, data in coded)
+    return format_.MAGIC + heads + b"".join(data for _, data in coded)
 
 
 def _kind(piece: Piece) -> int:
     if piece.old == NEW:
         return format_.NEW
+    if piece.halves:
+        return format_.HALVES
     return _KINDS[piece.width] if piece.width else format_.COPY
 
 
@@ -64,15 +74,24 @@ def _varints(numbers: list[int]) -> bytes:
     return bytes(made)
 
 
-def _compressed(data: bytes) -> bytes:
-    """The smallest of several tunings; which one is best depends on what the bytes are, and trying is cheap here."""
+def _compressed(data: bytes) -> tuple[int, bytes]:
+    """The coding and the bytes of the smallest of several; which it is depends on the data, and trying is cheap here.
+
+    Terms of weights that all moved are noise without repetitions: Huffman's codes alone fit those better than LZMA.
+    """
 
     def tuned(lc: int, lp: int, pb: int) -> bytes:
         lzma2 = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}
         filters = [{**lzma2, "lc": lc, "lp": lp, "pb": pb}]
         return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
 
-    return min((tuned(*tuning) for tuning in _TUNINGS[: None if len(data) > _WORTH else 1]), key=len)
+    huffman = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
+    best = min((tuned(*tuning) for tuning in _TUNINGS[: None if len(data) > _WORTH else 1]), key=len)
+    return min(((format_.XZ, best), (format_.DEFLATE, huffman.compress(data) + huffman.flush())), key=_size)
+
+
+def _size(coded: tuple[int, bytes]) -> int:
+    return len(coded[1])
 
 
 def _prove(patch: bytes, old: bytes, new: bytes) -> None:

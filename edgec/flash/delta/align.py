@@ -2,8 +2,9 @@
 
 Tensors of one name and length belong together, whatever their content. What lies between them is aligned by equal
 content: runs of equal bytes are found through an index of the old file's blocks and grown to both sides; two runs that
-are equally far apart in both files belong together, and so does what lies between them (a scale that changed). Then,
-piece by piece: equal bytes are copied; others become an addition if its terms would be cheaper to send than the bytes.
+are equally far apart in both files belong together, and so does what lies between them, however much of it changed: a
+scale, or all weights of a layer. Then, piece by piece: equal bytes are copied; others become an addition if its terms
+would be cheaper to send than the bytes.
 """
 
 from __future__ import annotations
@@ -12,13 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgec.flash.delta.spans import Span
+from edgec.flash.delta.terms import subtract
+from edgec_runtime.delta import ESCAPE
+
+Bytes = NDArray[np.uint8]
 
 NEW = -1
 _BLOCK = 16  # bytes of the old file that the index knows
 _QUIET = 24  # equal bytes in a row from which on a copy is cheaper than zeros
-_GAP = 64  # bytes between two runs that may differ and still belong to the same run
+_SELDOM = 50  # one large term in so many: then two stand in a byte
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Piece:
     length: int
     old: int = NEW
     width: int = 0
+    halves: bool = False
+    """Whether an addition's terms are sent two in a byte: worth it where nearly all are small."""
 
 
 def align(old: bytes, new: bytes, before: Sequence[Span], after: Sequence[Span]) -> list[Piece]:
@@ -74,7 +82,7 @@ def _between(old: bytes, new: bytes, begin: int, end: int, index: _Index) -> Ite
 
 
 def _runs(old: bytes, new: bytes, begin: int, end: int, index: _Index) -> Iterator[Piece]:
-    """Stretches that belong together: equal but for gaps of up to _GAP bytes."""
+    """Stretches that belong together: equal bytes, and what lies between two equally far apart in both files."""
     at, last = begin, None
     while at <= end - _BLOCK:
         block = new[at : at + _BLOCK]
@@ -87,14 +95,14 @@ def _runs(old: bytes, new: bytes, begin: int, end: int, index: _Index) -> Iterat
         low = begin if last is None else last.new + last.length
         back = _common(old[max(0, place - at + low) : place][::-1], new[low:at][::-1])
         run = Piece(at - back, back + _equal(old, place, new, at, end), place - back)
-        if last is not None and run.old - run.new == last.old - last.new and run.new - low <= _GAP:
+        if last is not None and run.old - run.new == last.old - last.new:
             run = Piece(last.new, run.new + run.length - last.new, last.old)
         elif last is not None:
             yield last
         last = run
         at = run.new + run.length
-    if last is not None:
-        yield last
+    if last is not None:  # what is left at the end belongs to the last one, as far as the old file goes
+        yield Piece(last.new, min(end - last.new, len(old) - last.old), last.old)
 
 
 def _equal(old: bytes, place: int, new: bytes, at: int, end: int) -> int:
@@ -132,14 +140,22 @@ def _split(old: bytes, new: bytes, piece: Piece, width: int) -> Iterator[Piece]:
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         if begin > at:
             yield Piece(piece.new + at, begin - at, piece.old + at)
-        cheaper = _cost(b[begin:end] - a[begin:end]) < _cost(b[begin:end])
-        yield Piece(piece.new + begin, end - begin, *((piece.old + begin, width) if cheaper else ()))
+        yield _changed(a[begin:end], b[begin:end], piece, begin, width)
         at = end
     if at < piece.length:
         yield Piece(piece.new + at, piece.length - at, piece.old + at)
 
 
-def _cost(values: np.ndarray) -> float:
+def _changed(a: Bytes, b: Bytes, piece: Piece, begin: int, width: int) -> Piece:
+    """An addition, or new bytes where these are cheaper."""
+    terms = np.frombuffer(subtract(b.tobytes(), a.tobytes(), width), np.uint8)
+    if _cost(terms) >= _cost(b):
+        return Piece(piece.new + begin, len(b))
+    few = width == 1 and np.count_nonzero(terms >= ESCAPE) * _SELDOM < len(terms)
+    return Piece(piece.new + begin, len(b), piece.old + begin, width, bool(few and len(b) > _BLOCK))
+
+
+def _cost(values: Bytes) -> float:
     """Bits of the bytes by their frequencies (their entropy of order zero), the frequencies' own cost included."""
     counts = np.bincount(values, minlength=256)
     counts = counts[counts > 0]
