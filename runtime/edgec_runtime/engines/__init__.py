@@ -20,6 +20,10 @@ def find(name: str) -> Engine | None:
         from edgec_runtime.engines.ncnn import Engine as Ncnn
 
         return Ncnn()
+    if name == "tvm":  # brings all it needs
+        from edgec_runtime.engines.tvm import Engine as Tvm
+
+        return Tvm()
     if name in BUILT_IN:
         from edgec_runtime.engines.choice import Choice
 

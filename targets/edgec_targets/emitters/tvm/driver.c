@@ -202,6 +202,18 @@ EXPORT void *edgec_tvm_open(int threads) {
   return model;
 }
 
+/* One step alone, on whatever is in memory: to measure a kernel. Its arguments are in the arena or the weights. */
+EXPORT int edgec_tvm_step(void *handle, int place) {
+  Model *model = handle;
+  Any *arguments = model->arguments;
+  Any result = {0, 0, NULL};
+  for (int n = 0; n < place; n++) arguments += model_steps[n].count;
+  running = model;
+  int status = model_steps[place].kernel(NULL, arguments, model_steps[place].count, &result);
+  running = NULL;
+  return status;
+}
+
 /* 0, or edgec_tvm_error tells (in this thread) what is wrong. Each pointer is aligned to 64 bytes. */
 EXPORT int edgec_tvm_run(void *handle, void **inputs, void **outputs) {
   Model *model = handle;

@@ -127,8 +127,10 @@ class _Kernel:
         outside, inside = s.split(columns, [None, tile.columns])
         tiles_of.append(outside)
         inner.append(inside)
-        outside, vector = s.split(channels, [None, tile.channels])
+        width = vectors.width(tile.channels)
+        outside, group, vector = s.split(channels, [None, tile.channels // width, width])
         tiles_of.append(outside)
+        inner.append(group)
         steps = None
         *taps, last_sum = sums
         order = [*taps]
@@ -138,10 +140,12 @@ class _Kernel:
         else:
             order.append(last_sum)
         s.reorder(*tiles_of, *order, *inner, vector)
+        if parallel:
+            tiles_of = [s.fuse(*tiles_of[:-1]), tiles_of[-1]]
         if steps is not None:
             lanes = s.cache_read(main, 0, "local")
             s.compute_at(lanes, last_sum)
-            self._in_registers(lanes, skip=len(s.get_loops(main)) - len(inner) - 2)
+            self._in_registers(lanes, len(s.get_loops(main)) - len(inner) - 2, tile.steps)
         if self.after:
             last = self.after[-1]
             s.reverse_compute_at(last, tiles_of[-1])
@@ -149,7 +153,7 @@ class _Kernel:
         else:
             last = s.cache_write(main, 0, "local")
             s.reverse_compute_at(last, tiles_of[-1])
-        self._in_registers(last, skip=len(tiles_of))
+        self._in_registers(last, len(tiles_of), width)
         s.vectorize(vector)
         for loop in inner:
             s.unroll(loop)
@@ -158,19 +162,23 @@ class _Kernel:
         elif taps and self._extent(taps[-1]) <= _UNROLL_TAPS and self._extent(last_sum) == 1:
             for loop in (*taps, last_sum):
                 s.unroll(loop)
+        if parallel:  # before the reduction is split in two, after which TVM can't tell that tiles are independent
+            s.parallel(tiles_of[0])
         first = sums[0]
         init = s.decompose_reduction(main, first if taps else last_sum)
-        self._in_registers(init, skip=len(tiles_of))
-        if parallel:
-            s.parallel(s.fuse(*tiles_of[:-1]) if len(tiles_of) > 1 else tiles_of[0])
+        self._in_registers(init, len(tiles_of), width)
 
-    def _in_registers(self, block: Any, skip: int) -> None:
-        """Vectorise a block's last loop and unroll those before it, but for the first `skip`."""
-        loops = self.s.get_loops(block)[skip:]
+    def _in_registers(self, block: Any, skip: int, width: int) -> None:
+        """Vectorise a block's last loop, `width` at a time, and unroll the others but for the first `skip`."""
+        loops = list(self.s.get_loops(block)[skip:])
         if not loops:
             return
-        self.s.vectorize(loops[-1])
-        for loop in loops[:-1]:
+        last = loops.pop()
+        if self._extent(last) > width:
+            more, last = self.s.split(last, [None, width])
+            loops.append(more)
+        self.s.vectorize(last)
+        for loop in loops:
             self.s.unroll(loop)
 
     def _prepare(self, block: Any, vectors: Vectors) -> None:
@@ -193,7 +201,7 @@ class _Kernel:
             return
         s = self.s
         extent = self._extent(spatial[-1])
-        width = max((n for n in range(1, 4 * vectors.lanes + 1) if extent % n == 0), default=1)
+        width = vectors.width(extent)
         if width < 2:
             return
         outside, vector = s.split(spatial[-1], [None, width])
@@ -216,7 +224,7 @@ class _Kernel:
         s = self.s
         loop = s.get_loops(block)[-1]
         extent = self._extent(loop)
-        width = max((n for n in range(1, min(extent, 4 * vectors.lanes) + 1) if extent % n == 0), default=1)
+        width = vectors.width(extent)
         if width > 1:
             s.vectorize(s.split(loop, [None, width])[1])
 

@@ -45,6 +45,16 @@ class Vectors:
     registers: int
     by_lane: bool
 
+    def width(self, channels: int) -> int:
+        """Floats in the vectors of a tile: a power of two that divides its channels, since LLVM splits others badly.
+
+        A few channels that no such width divides are one vector, whose last lanes compute nothing.
+        """
+        width = self.lanes
+        while channels % width:
+            width //= 2
+        return channels if width < self.lanes // 4 and channels <= self.lanes else width
+
 
 @dataclass(frozen=True)
 class Nest:
@@ -65,6 +75,11 @@ class Nest:
     inputs: int
     depthwise: bool
     stride: int = 1
+
+    @property
+    def work(self) -> int:
+        """Multiply-adds."""
+        return self.rows * self.columns * self.channels * self.taps * self.inputs
 
     @property
     def key(self) -> str:
@@ -91,29 +106,25 @@ def candidates(nest: Nest, vectors: Vectors) -> list[Tile]:
 
 
 def cost(nest: Nest, tile: Tile, vectors: Vectors) -> float:
-    """Instructions for one vector of multiply-adds in the innermost loop, about: loads, broadcasts, the loop itself."""
-    wide = -(-tile.channels // vectors.lanes)
+    """Instructions for as many multiply-adds as a register holds, about: in the innermost loop, and at a tile's end."""
+    width = vectors.width(tile.channels)
+    wide = tile.channels // width
     outputs = tile.rows * tile.columns
+    whole = vectors.lanes / width  # registers that are not full
     if nest.depthwise:
         # Neighbouring columns share inputs where their windows overlap; weights are loaded once a tile.
         shared = 1 + (tile.columns - 1) * min(1.0, nest.stride / max(1, round(nest.taps**0.5)))
         loads = wide * (tile.rows * shared + 1)
-        return (wide * outputs + loads + 2 / max(1, nest.taps)) / (wide * outputs) + _edge(nest, tile, vectors)
+        return whole * (wide * outputs + loads + 2 / max(1, nest.taps)) / (wide * outputs)
     weights = wide / 2 if vectors.by_lane else wide  # LDP loads two
     scalars = outputs / tile.steps if vectors.by_lane else 0.5 * outputs
     loop = 2 / tile.steps
     finish = 3 / max(1, nest.taps * nest.inputs) * wide * outputs
-    return (wide * outputs + weights + scalars + loop + finish) / (wide * outputs) + _edge(nest, tile, vectors)
-
-
-def _edge(nest: Nest, tile: Tile, vectors: Vectors) -> float:
-    """Lanes that compute nothing."""
-    wide = -(-tile.channels // vectors.lanes)
-    return 2 * (wide * vectors.lanes / tile.channels - 1)
+    return whole * (wide * outputs + weights + scalars + loop + finish) / (wide * outputs)
 
 
 def _registers(nest: Nest, tile: Tile, vectors: Vectors) -> int:
-    wide = -(-tile.channels // vectors.lanes)
+    wide = -(-tile.channels // vectors.width(tile.channels))
     outputs = tile.rows * tile.columns
     sums = wide * outputs
     if nest.depthwise:
@@ -124,12 +135,10 @@ def _registers(nest: Nest, tile: Tile, vectors: Vectors) -> int:
 
 
 def _channels(count: int, vectors: Vectors) -> Sequence[int]:
-    """Widths that divide the channels, whole vectors first; the whole width where nothing else does."""
-    most = vectors.lanes * 8
-    whole = [n for n in range(vectors.lanes, min(count, most) + 1, vectors.lanes) if count % n == 0]
-    if whole:
-        return whole
-    return [max(n for n in range(1, min(count, most) + 1) if count % n == 0)]
+    """Tiles' channels: those of up to eight vectors that divide all, of the widest vectors that there are."""
+    width = vectors.width(count)
+    most = 8 * width if count > vectors.lanes or width < count else width
+    return [n for n in range(width, min(count, most) + 1, width) if count % n == 0]
 
 
 def _divisors(count: int, most: int) -> list[int]:
