@@ -12,6 +12,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+# Before numpy is imported, and for the processes that tests start. Its threads wait by spinning: with a process a core
+# (xdist) that more than doubles the time of whatever does linear algebra, and another number of them other last bits.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, is_hypothesis_test, settings
