@@ -142,7 +142,7 @@ def test_layers_that_padding_to_tensor_cores_makes_slower_stay_float(build, feed
     made = q.quantize_with_data(model, feeds(model), placement="tensorrt", effort="plain").model
     named = {n.name: n for n in made.graph}
     assert dequantized(named["asked"], 0) is integer and dequantized(named["asked"], 1) is integer
-    assert dequantized(named["before"], 0) and dequantized(named["behind"], 0)
+    assert dequantized(named["before"], 0)
 
 
 def test_asymmetric_schemes_are_refused(build, feeds):
