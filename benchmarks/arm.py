@@ -22,24 +22,20 @@ sharing  threads and memory of several models in a process, and of several proce
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks import arm_files, arm_host, arm_payloads, arm_start, arm_verdicts, float_payloads, record, zoo
+from benchmarks import arm_host, arm_payloads, arm_same, arm_start, arm_verdicts, float_payloads, record, zoo
 from benchmarks import sharing as sharing_
+from benchmarks.arm_same import apart, digest, on_host
 from benchmarks.arm_start import GUEST, RUNTIME, TENSORS, copied
 from edgec_toolchains import aarch64
 
 __all__ = ["CORES", "GUEST", "RUNTIME", "TENSORS", "apart", "copied", "digest", "inference", "on_host"]
 CORES = ("cortex-a53", "cortex-a76", "i8mm")
-INPUTS = {"minilm_sts": 4, "ultraface": 30, "silero_vad": 30}  # 30 elsewhere; MiniLM takes minutes an input
 
 
 def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str) -> aarch64.Inference:
@@ -47,70 +43,6 @@ def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str)
     wheels = ({"litert": "ai-edge-litert"}.get(engine, engine),) if entry else None
     named = engine if way == "package" else "edgec"
     return aarch64.infer(core, path, feeds, engine=named, entry=entry, paths=[RUNTIME], wheels=wheels, timeout=3000)
-
-
-def same(case: arm_files.Case) -> dict[str, Any]:
-    """SHA-256 (12 digits) of int8 answers on each core and here, by engine, over the case's inputs.
-
-    Of the model's integers: cut before its first operator in floating point, which are named.
-    """
-    import onnx
-
-    nodes = arm_files.float_operators(onnx.load(case.files["int8", "onnxruntime"]))
-    found: dict[str, Any] = {"inputs": len(case.feeds), "in floating point": sorted({node.op_type for node in nodes})}
-    on_a76: dict[str, Any] = {}
-    every = set()
-    for engine in ("onnxruntime", "litert"):
-        path = case.files.get(("integers", engine))
-        if path is None:
-            continue
-        answers = {"x86-64": on_host(path, case.feeds, engine)}
-        for core_name in CORES:
-            answers[core_name] = inference(aarch64.core(core_name), path, case.feeds, engine, "edgec").answers
-        on_a76[engine] = answers["cortex-a76"]
-        digests = {where: digest(given) for where, given in answers.items()}
-        every |= set(digests.values())
-        found[engine] = {"sha256": digests, "the same": len(set(digests.values())) == 1}
-        print(f"  {engine}: {found[engine]}", flush=True)
-    found["all the same"] = len(every) == 1
-    if len(on_a76) == 2 and not found["all the same"]:
-        found["onnxruntime to litert, largest difference"] = apart(on_a76["onnxruntime"], on_a76["litert"])
-    return found
-
-
-def on_host(path: Path, feeds: Any, engine: str) -> tuple[dict[str, Any], ...]:
-    from edgec_runtime import engines
-    from edgec_runtime.payload import StoredPayload
-
-    entry = {"id": "p", "engine": engine, "engine_version": ">=0", "files": {"model": "m"}}
-    adapter: Any = engines.find(engine)
-    executable = adapter.load(StoredPayload(entry, {"model": str(path)}), {"threads": 1})
-    names = [tensor.name for tensor in executable.outputs]
-    return tuple(dict(zip(names, executable.run(names, feed), strict=True)) for feed in feeds)
-
-
-def digest(answers: Any) -> str:
-    hashed = hashlib.sha256()
-    for answer in answers:
-        for name in sorted(answer):
-            hashed.update(np.ascontiguousarray(answer[name]).tobytes())
-    return hashed.hexdigest()[:12]
-
-
-def apart(given: Any, reference: Any) -> float:
-    return max(
-        float(np.max(np.abs(np.subtract(a[name], b[name], dtype=np.float64)), initial=0))
-        for a, b in zip(given, reference, strict=True)
-        for name in a
-    )
-
-
-def same_of(case: str) -> dict[str, Any]:
-    """`same` of a case's files, made for it."""
-    with tempfile.TemporaryDirectory() as name:
-        made = arm_files.case(case, Path(name), INPUTS.get(case, 30))
-        found = same(made)
-        return found | ({"not written": dict(made.missing)} if made.missing else {})
 
 
 def coverage() -> dict[str, Any]:
@@ -128,7 +60,7 @@ WHOLE: dict[str, Callable[[], dict[str, Any]]] = {
 }  # fmt: skip
 BY_CASE: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
     "models": (zoo.CASES, arm_payloads.models), "floats": (arm_payloads.FLOATS, arm_payloads.floats),
-    "same": (zoo.CASES, same_of), "host": (zoo.CASES, arm_host.host),
+    "same": (zoo.CASES, arm_same.same), "host": (zoo.CASES, arm_host.host),
     "x86": (float_payloads.CONVNETS, float_payloads.measure),
 }  # fmt: skip
 
