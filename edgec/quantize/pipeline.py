@@ -214,9 +214,10 @@ def quantize_with_data(
             return lambda floats: quantize(model, found, {**assignment, **dict.fromkeys(floats)}, placement=placement)
 
         offered = [s for s in stretches(model, assignment, by_bytes(model)) if s.cost <= MOST_BYTES]
-        spared = spare(expected, offered, [by(part) for part in folds(samples, data.inputs)], progress=progress)
+        parts = folds(samples, data.inputs) if offered else []
+        spared = spare(expected, offered, [by(part) for part in parts], progress=progress)
         if spared.stretch is not None:
-            assignment |= dict.fromkeys(spared.stretch.floats)
+            assignment = {**assignment, **dict.fromkeys(spared.stretch.floats)}
             needed = ranges_needed(model, assignment, placement=placement)
             ranges = calibrate(model, data, method=method, values=needed)
             quantized = quantize(model, ranges, assignment, placement=placement)
