@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,10 @@ def tiny(folder: Path) -> tuple[Path, Path]:
     return tflite, onnx
 
 
-def bundle(tflite: Path, folder: Path, name: str, tensors: Mapping[str, Any]) -> Path:
-    """A signed bundle whose only payload is this LiteRT file; its key is trusted in `folder`/root."""
+def bundle(
+    tflite: Path, folder: Path, name: str, tensors: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]] = ({},)
+) -> Path:
+    """A signed bundle whose payloads are this LiteRT file, with these changes; its key is trusted in `folder`/root."""
     os.environ["EDGEC_CONFIG"], os.environ["EDGEC_ROOT"] = str(folder / "config"), str(folder / "root")
     from edgec.bundle import keys, writer
 
@@ -149,8 +151,8 @@ def bundle(tflite: Path, folder: Path, name: str, tensors: Mapping[str, Any]) ->
             "proven_with": {"package": "ai-edge-litert", "version": "2.3.0"}, "files": {"model": member},
             "board": "rpi5", "arch": "aarch64", "isa": ["asimd"], "portable": True, "native_code": False,
             "precision": "float32", "opset": 17, "memory": None, "options": {"threads": 1}, "accuracy": None,
-            "golden": None,
-        }],
+            "golden": None, **changes,
+        } for changes in payloads],
         "golden": {"kind": "none", "samples": 0, "inputs": None, "reference": None, "seed": None, "notes": []},
         "recipe": None, "report": None, "sbom": None, "compiled_for": ["rpi5"], "checked_by": [], "run_on": [],
     }  # fmt: skip
