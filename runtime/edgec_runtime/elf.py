@@ -77,7 +77,7 @@ def _parse(data: bytes | object) -> Elf:
     view = memoryview(data)  # type: ignore[arg-type]
     try:
         return _file(view)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise ValueError(f"its ELF structure is damaged: {error}") from None
     finally:
         view.release()

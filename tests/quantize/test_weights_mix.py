@@ -11,9 +11,9 @@ from edgec.quantize.weights.groups import Format
 from edgec.quantize.weights.mix import Option, choose, hull
 
 FORMATS = (Format(4, 64), Format(4, 16), Format(8), Format(8, 32))
-GIVEN = st.lists(
-    st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1)), min_size=4, max_size=4), min_size=1, max_size=4
-)
+# Noise in steps of a millionth, about: sums, differences and ratios that tell more from less.
+NOISE = st.integers(0, 2**20).map(lambda steps: steps / 2**20)
+GIVEN = st.lists(st.lists(st.tuples(st.integers(1, 500), NOISE), min_size=4, max_size=4), min_size=1, max_size=4)
 
 
 def made(given_options: list) -> dict[str, list[Option]]:

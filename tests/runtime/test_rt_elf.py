@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import pytest
@@ -39,7 +40,17 @@ def test_no_elf_file(tmp_path, data):
         elf.read(path)
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)
+@pytest.mark.parametrize("bits", [32, 64])
+def test_numbers_that_no_file_reaches(bits):
+    """Offsets and sizes of all ones, wherever one may stand: beyond what C's own integers hold."""
+    whole = elf_files.library(bits=bits)
+    for place in range(16, len(whole) - 8, 4):
+        data = whole[:place] + b"\xff" * 8 + whole[place + 8 :]
+        with contextlib.suppress(ValueError):
+            elf.read(data)
+
+
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_file_is_a_value_error(data):
     raw = bytearray(elf_files.library(bits=data.draw(st.sampled_from([32, 64]))))
