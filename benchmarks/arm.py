@@ -4,7 +4,7 @@
 
 Ours beside the Python packages onnxruntime and ai-edge-litert, in one run. Counts are exact to the digit or nearly so,
 need no quiet machine, and are no time. They go to results/arm.json, each part as it is there; a part can be measured
-again alone. At the end each bar is printed with what was measured and *met* or *missed*, computed from these figures;
+again alone. What was measured before is kept. At the end each bar is printed with what was measured and *met* or *missed*, computed from these figures;
 `python -m benchmarks.arm_tables` writes them into docs/arm.md.
 
 start    importing the runtime and loading an installed app, from Python's own start on, with bytecode cached
@@ -73,26 +73,35 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE")
     asked = parser.parse_args()
     os.environ.setdefault(aarch64.VARIABLE, str(Path(__file__).parents[1] / "build" / "aarch64"))
-    path = record.RESULTS / "arm.json"
-    figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.exists() else {}
     if not asked.verdicts:
         bed = aarch64.prepare(progress=print)
         for part in asked.part or [*WHOLE, *BY_CASE]:
             print(part, flush=True)
             if part in WHOLE:
-                figures[part] = WHOLE[part]()
-                save(figures, bed)
+                keep(bed, part, WHOLE[part]())
                 continue
             cases, measure = BY_CASE[part]
             for case in [one for one in cases if not asked.cases or one in asked.cases]:
-                figures.setdefault(part, {})[case] = measure(case)
-                save(figures, bed)
+                keep(bed, part, measure(case), case)
+    figures = known()
     for row in arm_verdicts.rows(figures):
         print(f"{row.verdict:12s} {row.measure}: {row.value}; bar {row.bar}" + (f" ({row.note})" if row.note else ""))
 
 
-def save(figures: dict[str, Any], bed: aarch64.Bed) -> None:
-    """With the verdicts, so that whoever reads the file need not compute them."""
+def known() -> dict[str, Any]:
+    """The figures as they are kept."""
+    path = record.RESULTS / "arm.json"
+    return dict(json.loads(path.read_text())["figures"]) if path.exists() else {}
+
+
+def keep(bed: aarch64.Bed, part: str, found: dict[str, Any], case: str = "") -> None:
+    """Put a part's figures, or those of its case, beside what others have measured meanwhile, with all verdicts."""
+    figures = known()
+    if case:
+        figures.setdefault(part, {})[case] = found
+    else:
+        figures[part] = found
+    figures = {name: figures[name] for name in (*WHOLE, *BY_CASE) if name in figures}
     verdicts = [row._asdict() for row in arm_verdicts.rows(figures)]
     record.save(
         "arm", figures, emulator=f"qemu-user {bed.qemu}", wheels=bed.versions["wheels"], verdicts=verdicts,
