@@ -208,6 +208,25 @@ def test_a_package_that_crashes_is_refused(tmp_path, monkeypatch):
 
 
 @needs_ncnn
+@pytest.mark.parametrize(("spinning", "turns"), [(None, "0"), (False, "0"), (True, "300000")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(tmp_path, spinning, turns):
+    """What the OpenMP library says of itself as it is loaded; the process' environment is as it was afterwards."""
+    program = """
+import os, sys
+from pathlib import Path
+from tests.runtime import ncnn_models as models
+options = {} if sys.argv[2] == "None" else {"spinning": sys.argv[2] == "True"}
+models.load(Path(sys.argv[1]), **options)
+print("OMP_WAIT_POLICY" in os.environ)
+"""
+    environment = {**os.environ, **_path(), "OMP_DISPLAY_ENV": "verbose"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    command = [sys.executable, "-c", program, str(tmp_path), str(spinning)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert f"GOMP_SPINCOUNT = '{turns}'" in done.stderr and done.stdout == "False\n"
+
+
+@needs_ncnn
 def test_no_numpy_is_imported(tmp_path):
     program = """
 import sys

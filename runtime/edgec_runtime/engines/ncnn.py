@@ -5,7 +5,9 @@ A blob of ncnn's has no batch and at most four dimensions, so a payload has thre
 "interface", which says how arrays and blobs correspond (`ncnn_files`).
 
 Arithmetic is float32 on every machine: half precision and bfloat16, which ncnn takes by itself where the CPU has them,
-are off, and so is the GPU. Options of a payload: `threads`. `spinning` and `arena` are taken and mean nothing.
+are off, and so is the GPU. Options of a payload: `threads`; `spinning`, whether threads wait for their next piece of
+work awake, which the process' first model decides (not by default: with anything else on the same cores, awake threads
+took thirty times the CPU time); `arena` is taken and means nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "EDGEC_NCNN_LIBRARY"  # names the module's file; "" says that there is none
 OPTIONS = ("threads", "spinning", "arena")
+WAITING = "OMP_WAIT_POLICY"
 ROLES = ("param", "bin", "interface")
 OFF = (
     "use_vulkan_compute", "use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed",
@@ -55,14 +58,23 @@ def _is_module(name: str) -> bool:
     return name[4:] in extension_suffixes()
 
 
-def module() -> Any:
-    """The package, imported. Raises CallError where it can't be."""
+def module(*, spinning: bool = False) -> Any:
+    """The package, imported. Raises CallError where it can't be.
+
+    The OpenMP library that the package brings reads its environment once, as it is loaded.
+    """
     from importlib import import_module
 
+    sleepy = not spinning and WAITING not in os.environ
+    if sleepy:
+        os.environ[WAITING] = "passive"
     try:
         return import_module("ncnn")
     except (ImportError, OSError) as error:
         raise CallError(f"the package ncnn can't be imported: {error}") from None
+    finally:
+        if sleepy:
+            del os.environ[WAITING]
 
 
 class Run:
@@ -216,6 +228,7 @@ class Engine(base.Engine):
                 ncnn_check.check(self._found)
             interface = ncnn_files.read(payload.buffer("interface"))
             ncnn_files.check(interface, bytes(payload.buffer("param")), len(payload.buffer("bin")))
+            module(spinning=options.get("spinning") is True)
             LOADED.setdefault(self._found.path, self._found.stamp())
             executable = Executable((_open(payload, "param"), _open(payload, "bin")), interface, threads)
             if not proven:

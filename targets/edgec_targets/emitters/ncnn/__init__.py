@@ -57,7 +57,7 @@ class Ncnn:
             },
             engine_version=ENGINE_VERSION,
             opset=model.opset_imports.get("", 0),
-            options={} if board.threads is None else {"threads": board.threads},
+            options=_options(board),
             isa=_BASELINE.get(board.arch, ()),
             portable=True,
             memory=estimate(model).total,
@@ -102,6 +102,11 @@ class Ncnn:
 
 
 EMITTER = Ncnn()
+
+
+def _options(board: Board) -> dict[str, int | bool | str]:
+    wanted = {"threads": board.threads, "spinning": board.spinning}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _unsupported(problems: list[Problem], board: Board) -> UnsupportedError:
