@@ -4,7 +4,7 @@
 
 Ours beside the Python packages onnxruntime and ai-edge-litert, in one run. Counts are exact to the digit or nearly so,
 need no quiet machine, and are no time. They go to results/arm.json, each part as it is there; a part can be measured
-again alone. What was measured before is kept. At the end each bar is printed with what was measured and *met* or *missed*, computed from these figures;
+again alone. At the end each bar is printed with what was measured and *met* or *missed*, computed from these figures;
 `python -m benchmarks.arm_tables` writes them into docs/arm.md.
 
 start    importing the runtime and loading an installed app, from Python's own start on, with bytecode cached
