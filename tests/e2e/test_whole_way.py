@@ -59,6 +59,8 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
     import edgec_runtime as rt
     import edgec_runtime.bundle
 
+    calm = onnxruntime.SessionOptions()
+    calm.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take a core from the other tests
     folder = zoo(name)
     # A dozen samples calibrate here: what is tested is the way, not the accuracy (benchmarks/ has that).
     (tmp_path / "few.py").write_text(
@@ -97,7 +99,7 @@ def test_every_zoo_case_scores_through_the_runtime_as_through_onnxruntime(
             through_runtime = case.evaluate(ours, limit)
         with rt.bundle.open(bundle) as opened:
             plain = onnxruntime.InferenceSession(
-                opened.read(payload["files"]["model"]), providers=["CPUExecutionProvider"]
+                opened.read(payload["files"]["model"]), calm, providers=["CPUExecutionProvider"]
             )
         assert [o.name for o in plain.get_outputs()] == outputs
         assert case.evaluate(lambda feed: plain.run(None, feed), limit) == through_runtime  # noqa: B023

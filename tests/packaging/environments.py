@@ -43,6 +43,7 @@ def clean(home: Path, **more: str) -> dict[str, str]:
         "LC_ALL": "C.UTF-8",
         "EDGEC_CONFIG": str(home / "config"),
         "EDGEC_ROOT": str(home / "root"),
+        "OPENBLAS_NUM_THREADS": "1",  # as in tests/conftest.py
         **more,
     }
 

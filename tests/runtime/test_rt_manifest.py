@@ -185,7 +185,7 @@ anything = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_anything_anywhere_is_accepted_or_our_error(data, good_manifest, canonical):
     value = copy.deepcopy(good_manifest)
