@@ -11,16 +11,17 @@ import pytest
 
 from edgec.cli import COMMANDS
 
-PATHS = [(name,) for name in COMMANDS] + [("keys", name) for name in ("new", "list", "trust")]
-JSON = [path for path in PATHS if path != ("keys",)]
 
-
-def found(path: tuple[str, ...]) -> click.Command:
-    command: click.Command = import_module(f"edgec.cli.{path[0]}").command
-    for name in path[1:]:
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
+def loaded(name: str) -> click.Command:
+    command: click.Command = import_module(f"edgec.cli.{name}").command
     return command
+
+
+GROUPS = {name: command.commands for name in COMMANDS if isinstance(command := loaded(name), click.Group)}
+BELOW = {(name, below): command for name, commands in GROUPS.items() for below, command in commands.items()}
+FOUND = {(name,): loaded(name) for name in COMMANDS} | BELOW
+PATHS = list(FOUND)
+DOING = [path for path in PATHS if not isinstance(FOUND[path], click.Group)]
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -43,14 +44,14 @@ def test_each_command_explains_itself(edgec, path: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)
 def test_each_flag_has_a_sentence(path: tuple[str, ...]) -> None:
-    command = found(path)
+    command = FOUND[path]
     bare = [p.opts[0] for p in command.params if isinstance(p, click.Option) and not (p.help or "").strip()]
     assert not bare
 
 
-@pytest.mark.parametrize("path", JSON, ids=" ".join)
+@pytest.mark.parametrize("path", DOING, ids=" ".join)
 def test_each_command_has_the_common_flags(path: tuple[str, ...]) -> None:
-    flags = {flag for p in found(path).params for flag in p.opts}
+    flags = {flag for p in FOUND[path].params for flag in p.opts}
     assert {"--json", "--yes", "--quiet", "--debug"} <= flags
 
 
