@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from edgec_targets.emitters.tvm.program import ALIGNMENT, Program, Tensor
 
+SPREAD = "__threads"
+"""Ends the name of a kernel's form for several threads: on one, that form takes up to a third longer."""
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
 """DLDataTypeCode of dlpack.h."""
 
@@ -23,8 +25,8 @@ def blob(program: Program) -> bytes:
     return bytes(made)
 
 
-def tables(program: Program, names: tuple[Sequence[str], Sequence[str]], *, parallel: bool) -> str:
-    """model.c; `names` are the inputs' and the outputs'."""
+def tables(program: Program, names: tuple[Sequence[str], Sequence[str]], *, spread: Collection[str]) -> str:
+    """model.c; `names` are the inputs' and the outputs', `spread` the kernels that have a form for several threads."""
     shapes: dict[tuple[int, ...], str] = {}
     arguments, steps = [], []
     for call in program.calls:
@@ -39,8 +41,10 @@ def tables(program: Program, names: tuple[Sequence[str], Sequence[str]], *, para
                 f"{{IN_{place.upper()}, {offset}, {len(tensor.shape)}, {code}, {bits}, {shown}, {strides}}}"
             )
         kernel = f"__tvm_ffi_{call.kernel}" if call.kernel else "0"
-        steps.append(f"{{{kernel}, {len(call.arguments)}, {_bytes(call.arguments[0])}}}")
+        threads = f"{kernel}{SPREAD}" if call.kernel in spread else "0"
+        steps.append(f"{{{kernel}, {threads}, {len(call.arguments)}, {_bytes(call.arguments[0])}}}")
     kernels = sorted({call.kernel for call in program.calls if call.kernel})
+    kernels += [f"{name}{SPREAD}" for name in kernels if name in spread]
     lines = ['#include "driver.h"']
     lines += [f"extern int __tvm_ffi_{name}(void *, Any *, int32_t, Any *);" for name in kernels]
     for shape, name in shapes.items():
@@ -57,7 +61,7 @@ def tables(program: Program, names: tuple[Sequence[str], Sequence[str]], *, para
         f"const int32_t model_argument_count = {len(arguments)};",
         f"const Step model_steps[] = {{{', '.join(steps) or '{0}'}}};",
         f"const int32_t model_step_count = {len(steps)};",
-        f"const int32_t model_parallel = {int(parallel)};",
+        f"const int32_t model_parallel = {int(bool(spread))};",
     ]
     return "\n".join(lines) + "\n"
 

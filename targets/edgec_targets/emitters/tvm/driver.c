@@ -230,7 +230,8 @@ EXPORT int edgec_tvm_run(void *handle, void **inputs, void **outputs) {
     const Step *step = &model_steps[n];
     if (step->kernel) {
       Any result = {0, 0, NULL};
-      status = step->kernel(NULL, arguments, step->count, &result);
+      Kernel kernel = step->spread && model->threads > 1 ? step->spread : step->kernel;
+      status = kernel(NULL, arguments, step->count, &result);
     } else {
       DLTensor *to = arguments[1].pointer;
       memcpy(to->data, ((DLTensor *)arguments[0].pointer)->data, step->bytes);

@@ -34,6 +34,7 @@ typedef struct {
 
 typedef struct {
   Kernel kernel; /* NULL: copy the first argument to the second */
+  Kernel spread; /* the same kernel for several threads, where that pays; else NULL */
   int32_t count;
   uint64_t bytes;
 } Step;

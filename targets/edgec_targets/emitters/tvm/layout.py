@@ -1,7 +1,7 @@
 """The layout pass: convolutions and all that follows them in NHWC, so that a vector holds neighbouring channels.
 
-Values of rank 4 are known in ONNX's order (NCHW), in NHWC, or in both; a transpose is made only where a reader needs the
-other one. In NHWC are computed:
+Values of rank 4 are known in ONNX's order (NCHW), in NHWC, or in both; a transpose is made only where a reader needs
+the other one. In NHWC are computed:
 
 1. convolutions with constant weights (which become HWIO) and two-dimensional pools and resizes, always;
 2. elementwise operators, where an argument is in NHWC already and the others can be;
@@ -25,9 +25,9 @@ AXIS = (0, 3, 1, 2)
 """An axis of NCHW -> the same axis of NHWC."""
 _POOLS = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")
 _UNARY = (
-    "nn.relu", "nn.leakyrelu", "nn.gelu", "nn.gelu_tanh", "nn.silu", "nn.selu", "nn.softplus", "clip", "sigmoid", "tanh",
-    "exp", "log", "sqrt", "rsqrt", "abs", "negative", "floor", "ceil", "round", "erf", "sin", "cos", "square", "sign",
-    "astype", "logical_not",
+    "nn.relu", "nn.leakyrelu", "nn.gelu", "nn.gelu_tanh", "nn.silu", "nn.selu", "nn.softplus", "clip", "sigmoid",
+    "tanh", "exp", "log", "sqrt", "rsqrt", "abs", "negative", "floor", "ceil", "round", "erf", "sin", "cos", "square",
+    "sign", "astype", "logical_not",
 )  # fmt: skip
 _ELEMENTWISE = (
     "add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "where", "greater", "greater_equal", "less",
@@ -234,9 +234,9 @@ class _Rewriter:
         width = [int(n) for n in call.attrs.pad_width]
         if len(width) != 8:
             return False
-        pairs = [width[2 * axis : 2 * axis + 2] for axis in TO_NHWC]
+        moved = [n for axis in TO_NHWC for n in width[2 * axis : 2 * axis + 2]]
         value = float(call.attrs.pad_value)
-        self.moved[var] = self._emit(relax.op.nn.pad(self.moved[call.args[0]], sum(pairs, []), pad_value=value))
+        self.moved[var] = self._emit(relax.op.nn.pad(self.moved[call.args[0]], moved, pad_value=value))
         return True
 
     def _reduction(self, var: Any, call: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A lowered module as a list of kernel calls on places in memory: what TVM's virtual machine would find out at run time.
+"""A lowered module as a list of kernel calls on places in memory: what TVM's machine would find out at run time.
 
 Reshapes are other names of the same memory. Values that are alive at different times share memory: each gets the
 lowest place that is free during its life, the largest first.

@@ -1,4 +1,4 @@
-"""The hand schedule of one kernel: where its loops are split, what is vectorised, unrolled, fused and spread to threads.
+"""The hand schedule of one kernel: where loops are split, what is vectorised, unrolled, fused and spread to threads.
 
 A convolution or matrix product (`Nest`) becomes, for a tile of rows × columns × channels:
 

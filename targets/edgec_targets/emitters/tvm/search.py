@@ -70,7 +70,7 @@ def counted(
         return tiles
     built = build.build(tvm.IRModule(variants), tvm.target.Target(cpu.target))
     built.write_to_file(str(folder / "kernels.o"), "o")
-    text = code.tables(trial, ([], []), parallel=False)
+    text = code.tables(trial, ([], []), spread=())
     link.link(folder, ["kernels.o"], text, code.blob(trial), arch=cpu.arch, glibc=cpu.glibc)
     counts = count.steps(folder / "model.so", len(tried), core)
     made, least = dict(tiles), {}

@@ -50,13 +50,17 @@ def _compile(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     for nest in nests.values():
         if nest.key not in tiles:
             tiles[nest.key] = candidates(nest, cpu.vectors)[0]
-    scheduled, plain = build.scheduled_all(functions, nests, tiles, cpu.vectors, parallel=job["parallel"])
-    proof.check(model, made, scheduled)
-    built = build.build(scheduled, target)
+    scheduled = build.scheduled(functions, nests, tiles, cpu.vectors, parallel=job["parallel"])
+    proof.check(model, made, scheduled.module)
+    built = build.build(scheduled.module, target)
     built.write_to_file(str(folder / "kernels.o"), "o")
-    text = code.tables(made, (job["names"][0], job["names"][1]), parallel=job["parallel"])
+    text = code.tables(made, (job["names"][0], job["names"][1]), spread=scheduled.spread)
     link.link(folder, ["kernels.o"], text, code.blob(made), arch=cpu.arch, glibc=cpu.glibc)
-    return {"tiles": {key: str(tiles[key]) for key in sorted(tiles)}, "chosen_by": chosen_by, "plain": plain}
+    return {
+        "tiles": {key: str(tiles[key]) for key in sorted(tiles)},
+        "chosen_by": chosen_by,
+        "plain": list(scheduled.plain),
+    }
 
 
 if __name__ == "__main__":
