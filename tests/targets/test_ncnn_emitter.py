@@ -164,7 +164,7 @@ def test_without_the_package_there_is_no_payload(monkeypatch):
     monkeypatch.setattr(emitter, "version", missing)
     with pytest.raises(MissingError, match="ncnn is not installed") as caught:
         EMITTER.emit(small(), board(), precision="float32")
-    assert caught.value.code == "E1041" and "edgec[ncnn]" in caught.value.fix
+    assert caught.value.code == "E1042" and "edgec[ncnn]" in caught.value.fix
 
 
 @pytest.mark.parametrize(

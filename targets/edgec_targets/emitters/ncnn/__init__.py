@@ -37,7 +37,7 @@ class Ncnn:
         """Write `model` (float32) for ncnn; weights that half precision holds exactly are stored so: a float16 form's.
 
         Raises UnsupportedError (E441, exit 4) that names the nodes that ncnn can't run, or says that ncnn's answers
-        differ from ONNX Runtime's; MissingError (E1041, exit 10) without the engine.
+        differ from ONNX Runtime's; MissingError (E1042, exit 10) without the engine.
         """
         from edgec_targets.memory import estimate
 
@@ -78,7 +78,7 @@ class Ncnn:
                 "ncnn is not installed",
                 "its payloads are proven by running them before they are handed on",
                 "pip install 'edgec[ncnn]'",
-                code="E1041",
+                code="E1042",
             )
         release = self._release(board)
         written = convert(model)
