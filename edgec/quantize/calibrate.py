@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from edgec.data import Dataset
 from edgec.errors import BadInputError
 from edgec.quantize import layers
-from edgec.quantize.observers import Histogram, MinMax, MovingAverage, Observer, entropy, least_error, percentile
+from edgec.quantize.observers import Histogram, MinMax, MovingAverage, Observer, bars, entropy, least_error, percentile
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.session import Session, expose
 from edgec.request import METHODS, Method
@@ -82,9 +83,11 @@ def calibrate_many(
         weighted = {str(v.name): Histogram(most=SAMPLED, energy=_read_energy(v)) for v in wanted}
     count = _stream(model, data, wanted, plain, progress, weighted)
     result: dict[Method, Ranges] = {}
+    shown = {n: b for n, o in plain.items() if isinstance(o, Histogram) and (b := bars(o)) is not None}
     for method in methods:
         observers = weighted if method == "output" else plain
-        result[method] = _ranges({n: _range(o, method, 99.999) for n, o in observers.items()}, method, count, data)
+        found = _ranges({n: _range(o, method, 99.999) for n, o in observers.items()}, method, count, data)
+        result[method] = replace(found, bars=shown)
     return result
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import onnx_ir as ir
@@ -26,7 +26,7 @@ from edgec.quantize.placement.insert import insert
 from edgec.quantize.placement.plan import plan
 from edgec.quantize.placement.worth import Worth, worthwhile
 from edgec.quantize.ranges import Ranges
-from edgec.quantize.report import layer_table
+from edgec.quantize.report import affordable_sqnr, integer_layers, layer_table
 from edgec.quantize.scheme import Assignment, Scheme
 from edgec.request import Method
 
@@ -80,6 +80,8 @@ class Quantized:
         spared: the stretch of layers that stays float for the answers' sake (`corrections/spare.py`); None where none
             was looked for.
         expected: likeness to the float model that unseen inputs are expected to show (`corrections/expected.py`).
+        sqnr: of each value that both models have, dB: noise up to there.
+        placement: whose fusion rules decided.
     """
 
     model: ir.Model
@@ -90,15 +92,18 @@ class Quantized:
     smoothing: Outcome | None = None
     spared: Spared | None = None
     expected: float | None = None
+    sqnr: Mapping[str, float] = field(default_factory=dict)
+    placement: str = "onnxruntime"
 
     def report(self, float_model: ir.Model) -> dict[str, Any]:
         """Plain data for report.json and `--json`."""
+        integers = integer_layers(float_model, self.assignment, self.ranges, rules(self.placement))
         result: dict[str, Any] = {
             "method": self.ranges.method,
             "samples": self.ranges.samples,
             "data": self.ranges.data,
             "skipped": dict(self.ranges.skipped),
-            "layers": layer_table(float_model, self.assignment, self.ranges),
+            "layers": layer_table(float_model, self.assignment, self.ranges, self.sqnr, integers),
         }
         if self.worth is not None:
             result["worth"] = {"pays": self.worth.pays, "left_in_float": list(self.worth.dropped)}
@@ -197,7 +202,7 @@ def quantize_with_data(
         ranges = calibrate(model, data, method=method, values=needed, progress=lambda done, total: advance(1))
     quantized = quantize(model, ranges, assignment, placement=placement)
     if effort == "plain":
-        return Quantized(finished(quantized), assignment, ranges, None, worth)
+        return Quantized(finished(quantized), assignment, ranges, None, worth, placement=placement)
 
     def again(smoothed: ir.Model) -> ir.Model:
         wanted = ranges_needed(smoothed, assignment, placement=placement)
@@ -250,7 +255,8 @@ def quantize_with_data(
     if smoothing.smoothed.groups:
         stage = Stage("smoothing", smoothing.kept, smoothing.before, smoothing.after)
         correction = replace(correction, stages=(stage, *correction.stages), before=smoothing.before)
-    ranges = others.get(correction.variant, ranges)  # type: ignore[call-overload]
+    seen = next(iter(others.values())).bars if others else {}
+    ranges = replace(others.get(correction.variant, ranges), bars=seen)  # type: ignore[call-overload]
     if not correction.kept and model is not given:  # the equivalent form counts on the correction
         return quantize_with_data(
             given, data, method=method, exclude=exclude, scheme=scheme, effort="plain", placement=placement, arch=arch,
@@ -259,4 +265,5 @@ def quantize_with_data(
     made = finished(correction.model)
     # Samples that were fitted on show less noise than others will.
     likely = expected(made, noise_of=slice(3, None, 4))
-    return Quantized(made, assignment, ranges, correction, worth, smoothing, spared, likely)
+    noise = affordable_sqnr(model, made, Dataset.of(samples, data.inputs))
+    return Quantized(made, assignment, ranges, correction, worth, smoothing, spared, likely, noise, placement)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from edgec.quantize.observers.bars import Bars
+
 
 @dataclass(frozen=True)
 class Ranges(Mapping[str, tuple[float, float]]):
@@ -16,6 +18,7 @@ class Ranges(Mapping[str, tuple[float, float]]):
         samples: over how many feeds.
         data: digest of the calibration data.
         skipped: value name -> why it has no range (never computed, infinite); nodes that need it stay float.
+        bars: value name -> how its elements are distributed, where a histogram was taken; for reports alone.
     """
 
     by_name: Mapping[str, tuple[float, float]]
@@ -23,6 +26,7 @@ class Ranges(Mapping[str, tuple[float, float]]):
     samples: int = 0
     data: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
+    bars: Mapping[str, Bars] = field(default_factory=dict, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> tuple[float, float]:
         return self.by_name[name]

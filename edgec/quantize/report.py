@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from itertools import islice
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,14 @@ import onnx_ir as ir
 from edgec.data import Dataset
 from edgec.data.metrics import ratio_db
 from edgec.quantize import layers
+from edgec.quantize.placement.plan import plan
+from edgec.quantize.placement.rules import Rules
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.scheme import Assignment
 from edgec.quantize.session import Session, expose
+
+HISTOGRAMS = 256  # layers that have one in a report, at most
+MEMORY = 192 << 20  # bytes that all values of both models may take, to be compared
 
 
 def layer_sqnr(model: ir.Model, quantized: ir.Model, data: Dataset, *, samples: int = 8) -> dict[str, float]:
@@ -44,22 +51,60 @@ def layer_sqnr(model: ir.Model, quantized: ir.Model, data: Dataset, *, samples: 
 
 
 def layer_table(
-    model: ir.Model, assignment: Assignment, ranges: Ranges, sqnr: dict[str, float] | None = None
+    model: ir.Model,
+    assignment: Assignment,
+    ranges: Ranges,
+    sqnr: Mapping[str, float] | None = None,
+    integers: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per quantizable node: name, type, precision, range and SQNR of its output where known."""
+    """One row per quantizable node: name, type, precision; range, histogram and SQNR of its output where known.
+
+    Args:
+        model: the float model.
+        assignment: what was asked of each layer.
+        ranges: with the histograms (`Ranges.bars`) of at most `HISTOGRAMS` values.
+        sqnr: of values, by name (`layer_sqnr`).
+        integers: names of the layers that run in integers (`integer_layers`); None: what was asked for.
+    """
     rows = []
+    shown = 0
     for node, name in layers.layer_names(model).items():
         if name not in assignment:
             continue
         output = str(node.outputs[0].name)
-        scheme = assignment[name]
-        row: dict[str, Any] = {"name": name, "op_type": node.op_type, "precision": "int8" if scheme else "float32"}
+        integer = assignment[name] is not None if integers is None else name in integers
+        row: dict[str, Any] = {"name": name, "op_type": node.op_type, "precision": "int8" if integer else "float32"}
         if output in ranges:
             row["range"] = list(ranges[output])
+        if output in ranges.bars and shown < HISTOGRAMS:
+            row["histogram"] = ranges.bars[output].as_dict()
+            shown += 1
         if sqnr is not None and np.isfinite(sqnr.get(output, np.nan)):
             row["sqnr_db"] = round(sqnr[output], 2)
         rows.append(row)
     return rows
+
+
+def integer_layers(model: ir.Model, assignment: Assignment, ranges: Ranges, rules: Rules) -> frozenset[str]:
+    """Names of the layers that run in integers by an engine's rules, activations that saturate with them included.
+
+    An assignment says what was asked; what an engine doesn't fuse, or has no range, stays float all the same.
+    """
+    copy, given = model.clone(), dict(assignment)
+    rules.prepare(copy, given)
+    names = layers.layer_names(copy)
+    units = plan(copy, given, rules, ranges.__contains__).units
+    nodes = [node for unit in units for node in (unit.node, unit.activation) if node is not None]
+    return frozenset(names[node] for node in nodes if node in names)
+
+
+def affordable_sqnr(model: ir.Model, quantized: ir.Model, data: Dataset, *, samples: int = 2) -> dict[str, float]:
+    """`layer_sqnr` on few samples, or nothing where all values of both graphs together would take too much memory."""
+    size = 0
+    for value in (v for node in model.graph for v in node.outputs):
+        shape = value.shape or ()
+        size += 4 * prod(d if isinstance(d, int) else 1 for d in shape)
+    return layer_sqnr(model, quantized, data, samples=samples) if 2 * size <= MEMORY else {}
 
 
 def _typed(model: ir.Model) -> ir.Model:
