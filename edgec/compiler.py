@@ -20,7 +20,7 @@ from edgec.measure.machine import this_machine
 from edgec.progress import Progress, silent
 from edgec.request import Request
 from edgec.stages import boards as find
-from edgec.stages import choose, emit, fuse, golden, inputs, quantize, reference, replay
+from edgec.stages import choose, emit, fuse, golden, inputs, quantize, reference, replay, splits
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,22 @@ def compile(
     candidates: dict[str, list[emit.Candidate]] = {}
     left_out: dict[str, dict[str, str]] = {}
     groups = quantize.groups(kinds, request)
+    by_passes = {passes: each.model for passes, each in fused.items()}
+    decided = splits.splits(by_passes, kinds, request) if "int8" in wanted else {}
+    already = quantize.Already()
     quantized = {
         key: quantize.run(
-            fused[key.passes].model, given, request, boards, wanted, progress, key.alike, recipe, executor
+            fused[key.passes].model,
+            given,
+            request,
+            boards,
+            wanted,
+            progress,
+            key.alike,
+            recipe,
+            executor,
+            decided,
+            already,
         )
         for key, boards in groups.items()
     }
@@ -100,8 +113,9 @@ def compile(
         models = {"float32": fused[kind.target.passes].model, **made.models}
         note = made.why_not or note
         with progress(f"emitting for {kind.board.name}", None):
-            wanted_here = [p for p in wanted if p in models]
-            emitted = emit.emit(models, kind, wanted_here, request.engines, batch=given.batch)
+            able = [p for p in wanted if p in models]
+            own = made.own(kind.board.name)
+            emitted = emit.emit(models, kind, able, request.engines, batch=given.batch, own=own)
         candidates[kind.board.name], left_out[kind.board.name] = emitted.candidates, emitted.refused
     yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
@@ -120,6 +134,7 @@ def compile(
         decisions,
         measured.search,
         choose.left_out(left_out, candidates, measured, decisions),
+        choose.predicted(payloads),
     )
     manifest, files = facts.manifest(request, first.model, payloads, measured.accuracy, vectors, machine)
     recipe_ = Recipe(

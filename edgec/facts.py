@@ -88,11 +88,13 @@ def report(
     decisions: Sequence[Decision],
     search: Mapping[str, Any] | None = None,
     left_out: Mapping[str, Mapping[str, str]] | None = None,
+    predicted: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host.
 
     What a `search` found is shown whatever shipped: it is replayed from the recipe with its decisions. `quantized` has
-    one entry for each group of boards that got models of their own; `left_out`: board -> payload -> why it has none.
+    one entry for each group of boards that got models of their own; `left_out`: board -> payload -> why it has none;
+    `predicted`: payload -> what its profile says an inference takes: never a measurement.
     """
     shipped = {d.precision for d in decisions}
     reports = [made for q in quantized if (made := q.shown(shipped))]
@@ -111,6 +113,7 @@ def report(
         # Only where it ships: a recipe replays what was decided, not what was tried.
         "quantization": {**reports[0], "others": reports[1:]} if reports[1:] else reports[0] if reports else None,
         "accuracy": dict(accuracy),
+        "predicted": dict(predicted or {}),
         "decisions": [d.as_dict() for d in decisions],
         "left_out": {board: dict(why) for board, why in (left_out or {}).items()},
     }  # fmt: skip

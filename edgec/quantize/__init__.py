@@ -11,6 +11,7 @@ from edgec.quantize.placement.fusion import FusionReport, fusion_report
 from edgec.quantize.ranges import Ranges
 from edgec.quantize.report import layer_sqnr, layer_table
 from edgec.quantize.scheme import Assignment, Scheme
+from edgec.quantize.splitting import split
 
 __all__ = [
     "Assignment",
@@ -32,4 +33,5 @@ __all__ = [
     "quantize",
     "quantize_with_data",
     "ranges_needed",
+    "split",
 ]

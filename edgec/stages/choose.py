@@ -24,6 +24,7 @@ from edgec.stages.boards import Kind
 from edgec.stages.emit import Candidate
 from edgec.stages.golden import LEAST
 from edgec.stages.inputs import Inputs
+from edgec_targets import profiles
 
 
 @dataclass
@@ -146,7 +147,11 @@ def measure(
     for digest, candidate in distinct.items():
         first = firsts[candidate.kind.board.name, candidate.name]
         if digest in answers and candidate is not first:
-            found, least = overall_sqnr(answers[first.digest], answers[digest]), LEAST[candidate.built.numbers]
+            expected = answers[first.digest]
+            if candidate.judge is not None:  # it leaves other layers in float: another model, by the same yardstick
+                with executable(candidate.judge) as run:
+                    expected = [run(feed) for feed in inputs.checks]
+            found, least = overall_sqnr(expected, answers[digest]), LEAST[candidate.built.numbers]
             if found < least:
                 measured.failed[digest] = f"it answers otherwise than {first.engine}: {found:.1f} dB"
     if recipe is not None:
@@ -270,8 +275,22 @@ def choose(
                 decision, narrow, has_float=(decide.FLOAT, portable.ENGINE) in options, precision=request.precision,
                 max_drop=request.max_drop,
             )  # fmt: skip
-        decisions.append(decision)
+        decisions.append(_explained(decision, several))
     return decisions
+
+
+def predicted(shipped: Mapping[str, Candidate]) -> dict[str, Any]:
+    """Payload id -> what the profile of its engine predicts for its board, in instructions: times don't leave here."""
+    known = {name: c.predicted for name, c in shipped.items() if c.predicted is not None}
+    return {name: found.as_dict() for name, found in known.items() if found.unit == "instructions"}
+
+
+def _explained(decision: decide.Decision, several: Sequence[Candidate]) -> decide.Decision:
+    """The decision with what is expected of its engines, where several ship and a profile orders them."""
+    found = {c.engine: c.predicted for c in several if c.name == decision.precision and c.engine in decision.engines}
+    known = {engine: estimate for engine, estimate in found.items() if estimate is not None}
+    words = profiles.words(known) if next(iter(decision.engines), "") in known else ""
+    return replace(decision, why=f"{decision.why}; {words}") if words else decision
 
 
 def _option(candidate: Candidate, measured: Measured) -> decide.Option:

@@ -13,6 +13,8 @@ from edgec.measure.machine import this_machine
 from edgec.quantize import portable
 from edgec.stages.batch import ALONE, SPLIT, UNKNOWN
 from edgec.stages.boards import Kind
+from edgec_targets import profiles
+from edgec_targets.profiles import Estimate
 from edgec_targets.types import Board, Built, Emitter
 
 _BATCH = {SPLIT: "split", ALONE: "one"}
@@ -21,11 +23,21 @@ _BATCH = {SPLIT: "split", ALONE: "one"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """One payload that could ship for a board; `name` is its precision, or the variant of it."""
+    """One payload that could ship for a board.
+
+    Attributes:
+        kind: the board and its target.
+        built: what the emitter made.
+        name: its precision, or the variant of it.
+        judge: what it is held against where its model is not the first engine's: that model by the first engine.
+        predicted: what an inference is expected to take there, by the profile of engine and cores; None without one.
+    """
 
     kind: Kind
     built: Built
     name: str
+    predicted: Estimate | None = None
+    judge: Built | None = None
 
     @property
     def precision(self) -> str:
@@ -66,13 +78,14 @@ def emit(
     engines: Collection[str] = (),
     *,
     batch: str = UNKNOWN,
+    own: Mapping[str, ir.Model] | None = None,
 ) -> Emitted:
     """Emit `models[precision]` for a board in each of `precisions`; seven-bit variants only where CPUs may saturate.
 
     Every engine that the board may have, of `engines` where some are named, writes its payload; one that can't is left
     out with its reason, as long as another can. On a machine that saturates itself, eight-bit weights can't be proven
     for such boards: they get seven bits alone. `batch`: what the model does with several samples (`batch.kind`), and so
-    whether a file of batch one will do.
+    whether a file of batch one will do. `own`: engine -> its int8 model, where that is not `models["int8"]`.
 
     Raises:
         UnsupportedError: no engine can write a precision; each one's refusal is listed (exit 4).
@@ -86,12 +99,14 @@ def emit(
         if precision == portable.NARROW and (not saturates or unproven or (engines and portable.ENGINE not in engines)):
             continue
         source = portable.NARROW if precision == "int8" and unproven else precision
-        model = models[source]
-        if kind.target.legalize is not None:
-            model = kind.target.legalize(model.clone(), kind.board)
+        given = dict(own or {}) if source == "int8" else {}
+        legal = {name: _legal(kind, its) for name, its in given.items()}
+        shared = _legal(kind, models[source])
+        first = legal.get(portable.ENGINE, shared)
         refusals: list[UnsupportedError | MissingError] = []
         found: list[Candidate] = []
         for emitter in _emitters(kind, precision, engines):
+            model = legal.get(emitter.name, shared)
             try:
                 serves = batch if _splits(model, emitter) else UNKNOWN
                 if serves == UNKNOWN:
@@ -100,7 +115,9 @@ def emit(
                 built = emitter.emit(model, board, precision=plain)
                 if serves in _BATCH:
                     built = replace(built, options={**built.options, "batch": _BATCH[serves]})
-                found.append(Candidate(kind, _conditions(built, source, board), precision))
+                built = _conditions(built, source, board)
+                judge = None if model is first else _by_first(kind, model, precision)
+                found.append(Candidate(kind, built, precision, profiles.estimate(built, board), judge))
             except (UnsupportedError, MissingError) as e:
                 refusals.append(e)
                 made.refused[f"{emitter.name}-{precision}"] = "; ".join(
@@ -108,8 +125,26 @@ def emit(
                 )
         if not found:
             raise _none(kind.board.name, precision, refusals)
-        made.candidates += found
+        made.candidates += _ranked(kind, found)
     return made
+
+
+def _legal(kind: Kind, model: ir.Model) -> ir.Model:
+    return model if kind.target.legalize is None else kind.target.legalize(model.clone(), kind.board)
+
+
+def _by_first(kind: Kind, model: ir.Model, precision: str) -> Built | None:
+    """A model by the engine whose arithmetic others are held against; None where the target has no such engine."""
+    emitter = next((e for e in kind.target.emitters if e.name == portable.ENGINE), None)
+    return None if emitter is None else emitter.emit(model, kind.board, precision=precision)
+
+
+def _ranked(kind: Kind, found: Sequence[Candidate]) -> list[Candidate]:
+    """In the order in which the target expects its engines to win; without one in the emitters'."""
+    if kind.target.rank is None:
+        return list(found)
+    order = list(kind.target.rank(kind.board, [candidate.built for candidate in found]))
+    return sorted(found, key=lambda c: order.index(c.engine) if c.engine in order else len(order))
 
 
 def _splits(model: ir.Model, emitter: Emitter) -> bool:
@@ -149,8 +184,7 @@ def _emitters(kind: Kind, precision: str, engines: Collection[str]) -> list[Emit
             f"It may have {have}.",
             "Name one of these with --engine, or leave it out.",
         )
-    ranked = kind.target.rank(kind.board, precision) if kind.target.rank else ()
-    return sorted(able or kind.target.emitters, key=lambda e: ranked.index(e.name) if e.name in ranked else len(ranked))
+    return able or list(kind.target.emitters)
 
 
 def _none(board: str, precision: str, refusals: Sequence[UnsupportedError | MissingError]) -> Exception:

@@ -15,10 +15,13 @@ from edgec.data import Budget
 from edgec.errors import BudgetError, UnsupportedError, UsageError
 from edgec.progress import Progress
 from edgec.quantize import forms, portable, search
+from edgec.quantize.placement.share import name
+from edgec.quantize.placement.worth import Worth
 from edgec.request import FORMS, Request
 from edgec.stages import replay
 from edgec.stages.boards import Kind
 from edgec.stages.inputs import Inputs
+from edgec.stages.splits import Splits
 from edgec_targets.types import Board
 
 
@@ -54,8 +57,9 @@ class Quantized:
 
     Attributes:
         models: "int8", its variant with seven-bit weights for boards whose CPUs may saturate, and other forms; those
-            that could be made.
+            that could be made. Where engines leave other layers in float, "int8.2" and so on beside "int8".
         reports: the same names -> plain data.
+        named: (board, engine) -> name of its int8 model, where that is not "int8".
         why_not: why a model that was wanted is not there.
         searched: what a search for each of these models found (`search.Found.report`).
     """
@@ -64,6 +68,11 @@ class Quantized:
     reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     why_not: str = ""
     searched: Mapping[str, Any] = field(default_factory=dict)
+    named: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def own(self, board: str) -> dict[str, ir.Model]:
+        """Engine -> its int8 model, for those of a board that have one of their own."""
+        return {engine: self.models[name] for (where, engine), name in self.named.items() if where == board}
 
     def shown(self, shipped: Collection[str]) -> dict[str, Any]:
         """What report.json says of the precisions that ship: a recipe replays what was decided, not what was tried."""
@@ -72,10 +81,27 @@ class Quantized:
             made = dict(self.reports["int8"])
             if portable.NARROW in self.reports:
                 made[portable.NARROW] = dict(self.reports[portable.NARROW])
+            for name in sorted(set(self.named.values())):
+                whose = [f"{engine} on {board}" for (board, engine), its in self.named.items() if its == name]
+                made[name] = {"for": whose, **self.reports[name]}
         for form in FORMS:
             if form in shipped and form in self.reports:
                 made[form] = dict(self.reports[form])
         return {**made, "search": dict(self.searched)} if self.searched else made
+
+
+@dataclass
+class Already:
+    """What a compile has made, for boards that need the same: by model (its identity), scheme and split."""
+
+    quantized: dict[tuple[int, quantize.Scheme, Any], quantize.Quantized] = field(default_factory=dict)
+    alike: dict[int, tuple[ir.Model, ir.Model]] = field(default_factory=dict)
+
+    def made_alike(self, model: ir.Model, alike: Callable[[ir.Model], ir.Model]) -> ir.Model:
+        """A model that all engines compute alike. The one given is held, so that its identity stays its own."""
+        if id(model) not in self.alike:
+            self.alike[id(model)] = model, alike(model)
+        return self.alike[id(model)][1]
 
 
 def run(
@@ -88,6 +114,8 @@ def run(
     alike: Callable[[ir.Model], ir.Model] | None = None,
     recipe: Recipe | None = None,
     executor: str = "local",
+    splits: Splits | None = None,
+    already: Already | None = None,
 ) -> Quantized:
     """Bring a copy of `model` into every precision that is wanted of it.
 
@@ -101,11 +129,14 @@ def run(
         alike: see `Group`.
         recipe: where it holds what a search found, that is made again instead of searched for.
         executor: where a search's trials run (`edgec.executors.workers`).
+        splits: what each engine of each board computes in integers (`splits.splits`).
+        already: int8 models of this compile, for groups that need the same.
 
     Raises:
         UnsupportedError: a precision was asked for by name and the model can't take it.
         BudgetError: int8 was asked for by name and no assignment keeps the budget.
     """
+    already = already or Already()
     narrow = any(portable.may_saturate(board.arch, board.isa) for board in boards)
     made = Quantized()
     if "int8" in wanted:
@@ -113,13 +144,13 @@ def run(
             if request.effort == "search":
                 made = _searched(model, inputs, request, boards, narrow, progress, recipe, executor)
             else:
-                made = _quantized(model, inputs, request, boards, narrow, progress)
+                made = _quantized(model, inputs, request, boards, narrow, progress, splits or {}, already)
         except UnsupportedError as e:
             if request.precision == "int8":
                 raise
             made = Quantized(why_not=f"{e.what}: {e.why}")
     if alike is not None:
-        made = replace(made, models={name: alike(found) for name, found in made.models.items()})
+        made = replace(made, models={name: already.made_alike(found, alike) for name, found in made.models.items()})
     for form in FORMS:
         if form not in wanted:
             continue
@@ -138,27 +169,43 @@ def run(
 
 
 def _quantized(
-    model: ir.Model, inputs: Inputs, request: Request, boards: Sequence[Board], narrow: bool, progress: Progress
-) -> Quantized:
-    """All layers by one recipe."""
+    model: ir.Model, inputs: Inputs, request: Request, boards: Sequence[Board], narrow: bool, progress: Progress,
+    splits: Splits, already: Already,
+) -> Quantized:  # fmt: skip
+    """All layers by one recipe; a model for each split that the engines of these boards have."""
 
-    def make(scheme: quantize.Scheme) -> quantize.Quantized:
+    def make(scheme: quantize.Scheme, worth: Worth | None) -> quantize.Quantized:
         assert inputs.calibration is not None and request.effort != "search"
-        return quantize.quantize_with_data(
-            model,
-            inputs.calibration,
-            method=request.method,
-            exclude=request.exclude,
-            scheme=scheme,
-            effort=request.effort,
-            arch=_arch(boards),
-            progress=progress,
-        )
+        key = id(model), scheme, _arch(boards) if worth is None else name(worth)
+        if key not in already.quantized:
+            already.quantized[key] = quantize.quantize_with_data(
+                model,
+                inputs.calibration,
+                method=request.method,
+                exclude=request.exclude,
+                scheme=scheme,
+                effort=request.effort,
+                arch=_arch(boards),
+                worth=worth,
+                progress=progress,
+            )
+        return already.quantized[key]
 
-    made = {"int8": make(quantize.Scheme())}
+    own = {key: worth for key, worth in splits.items() if key[0] in {board.name for board in boards}}
+    # The model's own engine's is "int8": seven-bit weights and engines without known costs go with it.
+    main = next((w for (_, engine), w in own.items() if engine == portable.ENGINE), next(iter(own.values()), None))
+    made = {"int8": make(quantize.Scheme(), main)}
     if narrow:
-        made[portable.NARROW] = make(portable.narrow(quantize.Scheme()))
-    return Quantized({n: q.model for n, q in made.items()}, {n: q.report(model) for n, q in made.items()})
+        made[portable.NARROW] = make(portable.narrow(quantize.Scheme()), main)
+    names = {name(main): "int8"} if main is not None else {}
+    named: dict[tuple[str, str], str] = {}
+    for key, worth in own.items():
+        if name(worth) not in names:
+            names[name(worth)] = f"int8.{len(names) + 1}"
+            made[names[name(worth)]] = make(quantize.Scheme(), worth)
+        if names[name(worth)] != "int8":
+            named[key] = names[name(worth)]
+    return Quantized({n: q.model for n, q in made.items()}, {n: q.report(model) for n, q in made.items()}, named=named)
 
 
 def _searched(

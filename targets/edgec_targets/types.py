@@ -104,7 +104,8 @@ class Target:
     passes: tuple[str, ...] | None = None
     """Names of passes (edgec.passes.NAMES); None is the default list."""
     legalize: Callable[[ir.Model, Board], ir.Model] | None = None
-    rank: Callable[[Board, str], Sequence[str]] | None = None
-    """Engines' names for a board and a precision, the one that is expected to be fastest first; None: `emitters`."""
+    rank: Callable[[Board, Sequence[Built]], Sequence[str]] | None = None
+    """Engines' names for a board and its payloads of one precision, the one expected to be fastest first; None: as in
+    `emitters`."""
     alike: Callable[[ir.Model], ir.Model] | None = None
     """A Q/DQ model whose integers all its engines compute to the same bits; None: as it is."""

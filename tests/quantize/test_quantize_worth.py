@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec import quantize as q
+from edgec.data import Dataset
 from edgec.quantize.placement import rules
-from edgec.quantize.placement.costs import node_cost
+from edgec.quantize.placement.costs import Cost, node_cost
 from edgec.quantize.placement.mincut import Network
-from edgec.quantize.placement.worth import worthwhile
+from edgec.quantize.placement.share import Way, fewest, share
+from edgec.quantize.placement.worth import Split, worthwhile
 
 ORT = rules("onnxruntime")
 edges = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 9)), max_size=16)
@@ -120,3 +122,108 @@ def test_result_is_the_same_each_time(build, feeds):
     made = [q.quantize_with_data(model, feeds(model)) for _ in range(2)]
     assert made[0].worth == made[1].worth
     assert made[0].report(model)["worth"]["pays"]
+
+
+class Fixed:
+    """Kernels that cost what a table says; conversions cost `border` each."""
+
+    def __init__(self, table, border=1.0):
+        self.table, self.border = table, border
+
+    def node_cost(self, node):
+        return Cost(*self.table.get(node.name, (0.0, 0.0)))
+
+    def to_integer(self, value):
+        return self.border
+
+    def to_float(self, value):
+        return self.border
+
+
+TABLES = (
+    {"first": (5.0, 20.0), "depthwise": (4.0, 9.0), "wide": (30.0, 8.0), "dense": (50.0, 10.0)},
+    {"first": (40.0, 20.0), "depthwise": (9.0, 4.0), "wide": (30.0, 8.0), "dense": (50.0, 10.0)},
+    {"first": (40.0, 39.0), "depthwise": (9.0, 9.0), "wide": (30.0, 8.0), "dense": (50.0, 10.0)},
+)
+
+
+def ways(build, tables):
+    model = image_model(build)
+    made = []
+    for number, table in enumerate(tables):
+        split = Split(model, q.assign(model), ORT, Fixed(table))
+        made.append(Way("board", f"engine {number}", split, split.best()))
+    return made
+
+
+def test_kernels_that_are_given_decide(build):
+    model = image_model(build)
+    worth = worthwhile(model, q.assign(model), ORT, "aarch64", Fixed(TABLES[0]))
+    assert worth.dropped == ("first", "depthwise") and worth.pays
+    assert worthwhile(model, q.assign(model), ORT, "x86_64", Fixed(TABLES[1])).dropped == ()
+    assert worthwhile(model, q.assign(model), ORT, "x86_64", Fixed({})).pays is False
+
+
+def test_cost_of_a_split_is_that_of_its_layers_and_borders(build):
+    model = image_model(build)
+    split = Split(model, q.assign(model), ORT, Fixed(TABLES[0]))
+    assert split.cost(split.best().dropped) == 5 + 4 + 1 + 8 + 10 + 1  # floats, a border, integers, a border
+    assert split.cost(()) == 1 + 20 + 9 + 8 + 10 + 1
+    assert split.cost(("first", "depthwise", "wide", "dense")) == 5 + 4 + 30 + 50
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=4, max_size=4), st.floats(0, 9))
+def test_no_split_costs_less_than_the_best(build, costs, border):
+    model = image_model(build)
+    names = ("first", "depthwise", "wide", "dense")
+    split = Split(model, q.assign(model), ORT, Fixed(dict(zip(names, costs, strict=True)), border))
+    best = split.best()
+    every = [split.cost(some) for n in range(5) for some in itertools.combinations(names, n)]
+    least = min(every)
+    if best.pays:
+        assert split.cost(best.dropped) == pytest.approx(least)
+    else:
+        assert split.cost(names) == pytest.approx(least)
+
+
+def test_an_engine_gets_a_model_of_its_own_where_it_may_win_and_gains(build):
+    near = dict(
+        TABLES[1], first=(40.0, 20.0), wide=(30.0, 1.0), dense=(50.0, 3.0)
+    )  # all integer, and as cheap in all as the other's best
+    found = share(ways(build, (TABLES[0], near)))
+    assert found["board", "engine 0"].dropped == ("first", "depthwise")
+    assert found["board", "engine 1"].dropped == ()
+
+
+def test_an_engine_that_can_not_win_takes_the_first_ones_model(build):
+    slow = {name: (10 * a, 10 * b) for name, (a, b) in TABLES[1].items()}
+    found = share(ways(build, (TABLES[0], slow)))
+    assert {worth.dropped for worth in found.values()} == {("first", "depthwise")}
+
+
+def test_models_that_are_as_good_are_one():
+    one, other, third = (("a",), True), ((), True), (("b",), True)
+    table = {
+        ("x", "e"): {one: 100.0, other: 102.0, third: 150.0},
+        ("y", "e"): {one: 200.0, other: 100.0, third: 101.0},
+        ("z", "e"): {one: 100.0, other: 101.0, third: 100.0},
+    }
+    wanted = {("x", "e"): one, ("y", "e"): third, ("z", "e"): third}
+    assert set(fewest({k: {s: v[s] for s in (one, third)} for k, v in table.items()}, wanted, table).values()) == {
+        one,
+        third,
+    }
+    wanted["y", "e"] = other
+    assert set(fewest(table, wanted, table).values()) == {other}
+
+
+def test_a_split_decided_before_is_the_one_that_is_made(build):
+    model = image_model(build)
+    split = Split(model, q.assign(model), ORT, Fixed(TABLES[0])).best()
+    feeds = [{"x": np.random.default_rng(n).normal(size=(1, 3, 64, 64)).astype(np.float32)} for n in range(4)]
+    made = q.quantize_with_data(model, Dataset.of(feeds, model.graph.inputs), effort="plain", worth=split)
+    assert {name for name, scheme in made.assignment.items() if scheme is None} == {"first", "depthwise"}
+    kinds = {node.name: node.inputs[0].producer() for node in made.model.graph if node.op_type == "Conv"}
+    assert kinds["dense"].op_type == "DequantizeLinear"
+    assert kinds["first"] is None

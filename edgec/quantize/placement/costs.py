@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -30,6 +31,39 @@ class Cost:
 
     in_float: float
     in_integer: float
+
+
+class Priced(Protocol):
+    """What a node costs in float and in integers, in any unit."""
+
+    @property
+    def in_float(self) -> float:
+        """In float."""
+        ...
+
+    @property
+    def in_integer(self) -> float:
+        """In integers."""
+        ...
+
+
+class Kernels(Protocol):
+    """An engine's kernels on some machine, as costs in one unit (nanoseconds, instructions).
+
+    `edgec_targets.profiles.Profile` is one; `X86` is this module's.
+    """
+
+    def node_cost(self, node: ir.Node) -> Priced:
+        """A node's own cost, conversions apart."""
+        ...
+
+    def to_integer(self, value: ir.Value) -> float:
+        """Quantizing a value."""
+        ...
+
+    def to_float(self, value: ir.Value) -> float:
+        """Dequantizing a value."""
+        ...
 
 
 def node_cost(node: ir.Node) -> Cost:
@@ -137,3 +171,13 @@ def _fuses_add(value: ir.Value | None) -> bool:
         and len(value.uses()) == 1
         and value.consumers()[0].op_type == "Add"
     )
+
+
+class _X86:
+    node_cost = staticmethod(node_cost)
+    to_integer = staticmethod(to_integer)
+    to_float = staticmethod(to_float)
+
+
+X86: Kernels = _X86()
+"""onnxruntime's kernels on x86-64: this module's formulas."""

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgec_targets import profiles
 from edgec_targets.emitters.litert import EMITTER as LITERT
 from edgec_targets.emitters.litert import alike
 from edgec_targets.emitters.onnxruntime import EMITTER as ONNXRUNTIME
-from edgec_targets.types import Board, Target
+from edgec_targets.types import Board, Built, Target
 
 
-def rank(board: Board, precision: str) -> Sequence[str]:
-    """Engines by instructions per inference on emulated cores (benchmarks/arm.py), the fewest first.
+def rank(board: Board, several: Sequence[Built]) -> Sequence[str]:
+    """Engines by the instructions that their profiles predict for these very payloads (docs/arm.md), the fewest first.
 
-    With dot products LiteRT needs the fewest for int8 and for float. Without them it depends on the model for int8, so
-    the order stays; the board's own measurement (`edgec-rt bench --choose`) has the last word everywhere.
+    Engines without a profile come behind, in the emitters' order. The board's own measurement (`edgec-rt bench
+    --choose`) has the last word everywhere.
     """
-    if precision == "int8" and "asimddp" not in board.isa:
-        return (ONNXRUNTIME.name, LITERT.name)
-    return (LITERT.name, ONNXRUNTIME.name)
+    return profiles.rank(board, several, [emitter.name for emitter in TARGET.emitters])
 
 
 TARGET = Target(
