@@ -30,19 +30,12 @@ from typing import Any
 
 from benchmarks import arm_host, arm_payloads, arm_same, arm_start, arm_verdicts, float_payloads, record, zoo
 from benchmarks import sharing as sharing_
-from benchmarks.arm_same import apart, digest, on_host
+from benchmarks.arm_same import apart, digest, inference, on_host
 from benchmarks.arm_start import GUEST, RUNTIME, TENSORS, copied
 from edgec_toolchains import aarch64
 
 __all__ = ["CORES", "GUEST", "RUNTIME", "TENSORS", "apart", "copied", "digest", "inference", "on_host"]
 CORES = ("cortex-a53", "cortex-a76", "i8mm")
-
-
-def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str) -> aarch64.Inference:
-    entry = {"id": "p", "engine": engine, "engine_version": ">=0", "files": {"model": "m"}} if way == "edgec" else None
-    wheels = ({"litert": "ai-edge-litert"}.get(engine, engine),) if entry else None
-    named = engine if way == "package" else "edgec"
-    return aarch64.infer(core, path, feeds, engine=named, entry=entry, paths=[RUNTIME], wheels=wheels, timeout=3000)
 
 
 def coverage() -> dict[str, Any]:

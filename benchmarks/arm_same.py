@@ -21,7 +21,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from benchmarks import arm_files, arm_payloads
+from benchmarks import arm_files, arm_payloads, zoo
+from benchmarks.arm_start import RUNTIME
 from edgec_targets import registry
 from edgec_toolchains import aarch64
 
@@ -32,7 +33,7 @@ Answers = Sequence[Mapping[str, Any]]
 
 def same(case: str) -> dict[str, Any]:
     """SHA-256 (12 digits) of the answers by engine and machine, whether they are the same, and how far apart if not."""
-    feeds = arm_files.single(case, INPUTS.get(case, 30))
+    feeds = _feeds(case)
     shipped = _shipped(case)
     model = onnx.load_from_string(shipped["cortex-a76", "onnxruntime"].read_bytes())
     found: dict[str, Any] = {
@@ -56,6 +57,14 @@ def same(case: str) -> dict[str, Any]:
         found["litert, shipped"] = row
     print(f"  {case} {json.dumps(found)}", flush=True)
     return found
+
+
+def _feeds(case: str) -> list[dict[str, Any]]:
+    """The first evaluation inputs, of the size that the bundle was compiled for: one by one, or in sequences."""
+    count = INPUTS.get(case, 30)
+    if all(value.shape[:1] in ((), (1,)) for value in zoo.first_feed(case).values()):
+        return arm_files.single(case, count)
+    return [dict(feed) for feed, _ in zip(zoo.module(case).feeds("eval"), range(count), strict=False)]
 
 
 def _everywhere(paths: Mapping[str, Path], feeds: Sequence[Any], engine: str) -> tuple[dict[str, Any], Answers]:
@@ -93,8 +102,6 @@ def _kept(content: bytes) -> Path:
 
 def _answers(core_name: str, path: Path, feeds: Sequence[Any], engine: str) -> Answers:
     """On an emulated core, through the runtime's adapter; what was asked before is not asked again."""
-    from benchmarks.arm import inference
-
     core = aarch64.core(core_name)
     said = [core_name, core.bed.qemu, sorted(core.bed.versions["wheels"]), engine, path.name]
     said += [hashlib.sha256(np.ascontiguousarray(v).tobytes()).hexdigest() for feed in feeds for v in feed.values()]
@@ -111,6 +118,14 @@ def _answers(core_name: str, path: Path, feeds: Sequence[Any], engine: str) -> A
             number, _, name = label.partition("/")
             made[int(number)][name] = stored[label]
     return made
+
+
+def inference(core: aarch64.Core, path: Path, feeds: Any, engine: str, way: str) -> aarch64.Inference:
+    """A model on an emulated core: by the engine's package, or ("edgec") by the runtime's adapter."""
+    entry = {"id": "p", "engine": engine, "engine_version": ">=0", "files": {"model": "m"}} if way == "edgec" else None
+    wheels = ({"litert": "ai-edge-litert"}.get(engine, engine),) if entry else None
+    named = engine if way == "package" else "edgec"
+    return aarch64.infer(core, path, feeds, engine=named, entry=entry, paths=[RUNTIME], wheels=wheels, timeout=3000)
 
 
 def on_host(path: Path, feeds: Sequence[Any], engine: str) -> Answers:
