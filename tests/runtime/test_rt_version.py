@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +33,12 @@ versions = st.builds(
         ("1.18.0+cpu", "==1.18", True),
         ("1.18.1", "!=1.18.0", True),
         ("1.18.0.post1", ">1.18", False),
+        ("1.18.0.post2", ">1.18.post1", True),
+        ("1.18rc1.post1", ">1.18rc1", False),
+        ("1.18rc1", "<1.18.post1", True),
+        ("1.18.post1", ">1.18.dev1", True),
+        ("1.18.post1.dev1", "<1.18.post1", False),
+        ("1.18rc1", "<1.18rc2", True),
         ("1.19.0.dev1", ">1.18", True),
         ("1.0", "", True),
         ("1.10", ">1.9", True),
@@ -55,6 +62,16 @@ def test_agrees_with_packaging(have, operator, want):
     specifiers = pytest.importorskip("packaging.specifiers")
     expected = specifiers.SpecifierSet(operator + want, prereleases=True).contains(have)
     assert version.within(have, operator + want) == expected
+
+
+def test_agrees_with_packaging_within_one_release():
+    """Where pre-, post- and development releases of a bound count, and where not: every pair of them."""
+    specifiers = pytest.importorskip("packaging.specifiers")
+    family = ["1.0" + "".join(parts) for parts in product(["", "a1", "rc2"], ["", ".post1", ".post2"], ["", ".dev3"])]
+    for operator, want in product("<>", family):
+        expected = specifiers.SpecifierSet(operator + want, prereleases=True)
+        for have in family:
+            assert version.within(have, operator + want) == expected.contains(have), (have, operator, want)
 
 
 @settings(max_examples=200)

@@ -64,7 +64,9 @@ def parse(text: str) -> tuple[tuple[str, Key], ...]:
 def within(version: str, text: str) -> bool:
     """True if the version lies in the range. Raises ValueError where either can't be parsed.
 
-    A pre-release of an upper bound does not count as below it ("2.0rc1" is not "<2"), as PEP 440 has it.
+    A pre-release of an upper bound does not count as below it ("2.0rc1" is not "<2"), nor a post-release of a lower
+    bound as above it ("1.18.post1" is not ">1.18"), unless the bound itself is such a one: PEP 440, as packaging 26
+    reads it.
     """
     have = key(version)
     return all(_holds(have, operator, want) for operator, want in parse(text))
@@ -79,8 +81,9 @@ def _holds(have: Key, operator: str, want: Key) -> bool:
         return have == want
     if operator == "!=":
         return have != want
-    final = want[1] == (9, 0) and want[3] == 10**13
-    same_release = have[0] == want[0]
+    release, pre, post, dev = want
     if operator == "<":
-        return have < want and not (final and same_release and want[2] < 0)
-    return have > want and not (final and same_release and want[2] < 0)
+        final = pre == (9, 0) and dev == 10**13
+        return have < ((release, (-1, 0) if post < 0 else pre, post, 0) if final else want)
+    its_post = post < 0 and dev == 10**13 and have[:2] == want[:2] and have[2] >= 0
+    return have > want and not its_post
