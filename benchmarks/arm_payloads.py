@@ -31,6 +31,7 @@ QUANTIZER = {"cortex-a53": ("u8s8",), "cortex-a76": ("u8s8", "s8s8")}  # onnxrun
 FLOATS = ("dscnn_kws", "resnet8_cifar10", "ppocr_cls")  # floating point is emulated in software: minutes an inference
 OTHERS = ("tvm", "ncnn")  # float engines beside onnxruntime and litert
 PACKAGES = {"onnxruntime": ORT, "litert": LITERT}
+WHEELS: dict[str, tuple[str, ...]] = {"litert": ("ai-edge-litert",), "tvm": ()}  # of an engine's own name elsewhere
 CALLS = 3
 
 
@@ -138,7 +139,7 @@ def counted(
         ran = aarch64.infer(
             core, next(iter(files.values())), feeds, engine="edgec" if entry else engine, entry=entry,
             files=files if entry else None, paths=[RUNTIME] if entry else (),
-            wheels=({"litert": "ai-edge-litert"}.get(engine, engine),) if entry else None, timeout=3000,
+            wheels=WHEELS.get(engine, (engine,)) if entry else None, timeout=3000,
         )  # fmt: skip
     except Error as error:
         return {"refused": f"{error.what}: {error.why}"[:300]}

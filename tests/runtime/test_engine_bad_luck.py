@@ -408,3 +408,24 @@ def test_nothing_is_left_behind(app, only_libraries):
             rt.load(path, trust=str(keys))
     assert len(os.listdir("/proc/self/fd")) <= before
     assert not [name for name in os.listdir(Path(keys).parent) if name.endswith(".new")]
+
+
+@engines
+def test_a_model_that_is_dropped_is_freed_at_once(app, only_libraries, engine):
+    """Quick runs hold no circle: an engine's memory does not wait for the garbage collector."""
+    import gc
+    import weakref
+
+    path, keys = app(engine)
+    gc.disable()
+    try:
+        model = rt.load(path, trust=str(keys))
+        out = {"y": np.empty((1, 4), np.float32)}
+        for _ in range(3):
+            assert model.run({"x": X})["y"].tolist() == model.run({"x": X}, out=out)["y"].tolist() == RELU
+            assert model._executable.run(["y"], {"x": X})[0].tolist() == RELU
+        freed = weakref.ref(model._executable)
+        del model
+        assert freed() is None
+    finally:
+        gc.enable()
