@@ -135,7 +135,7 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
     import asyncio
     import tempfile
 
-    from edgec.devices import check, inventory, setup
+    from edgec.devices import board, check, inventory, setup
 
     if engine and wheel:
         raise click.UsageError("--engine has no place beside --wheel, which holds its engine.")
@@ -161,7 +161,7 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
                 step=step,
             )
         )
-    inventory.note(address, now=_now(), probe=found.as_dict())
+    inventory.note(address, now=_now(), probe=found.as_dict(), board=board.known(found))
     kept = {"id": done.id, "engine": done.engine, "version": done.version, "root": done.root}
     inventory.note_setup(address, kept)
     how = f"{done.sent / 1e6:.1f} MB sent" if done.sent else "all was there already"
@@ -171,15 +171,9 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
         out.line(f"  Python    import edgec_runtime ({done.importable})")
     out.line(f"  trusts    {done.key_id}")
     out.result(done.as_dict())
-    out.next(f"edgec compile model.onnx -t {inventory_board(device) or 'BOARD'}")
-
-
-def inventory_board(device: str) -> str:
-    """The board of a device in the inventory; empty for none."""
-    from edgec.devices import inventory
-
-    found = inventory.find(device)
-    return found.board if found else ""
+    record = inventory.find(device)
+    name = (record.board if record else "") or board.known(found)
+    out.next(f"edgec compile model.onnx -t {name}" if name else f"edgec devices probe {device} -o board.toml")
 
 
 async def _probed(address: Any, root: str) -> Probe:

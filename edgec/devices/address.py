@@ -40,6 +40,12 @@ class Address:
         return (f"{self.user}@" if self.user else "") + host + (f":{self.port}" if self.port else "")
 
     @property
+    def command(self) -> str:
+        """The ssh command that reaches it."""
+        port = f"-p {self.port} " if self.port else ""
+        return f"ssh {port}{self.user}@{self.host}" if self.user else f"ssh {port}{self.host}"
+
+    @property
     def name(self) -> str:
         """A short name for it: the host's first label, or the host where that is a number."""
         label = self.host if re.fullmatch(r"[\d.]+|.*:.*", self.host) else self.host.partition(".")[0]

@@ -44,7 +44,7 @@ echo stored
 
 @dataclass(frozen=True)
 class Completed:
-    """What a command gave. `status` is its exit status, or minus the number of bytes read where a signal ended it."""
+    """What a command gave: its output (at most `MAX_OUTPUT` bytes), and its exit status, -1 where a signal ended it."""
 
     stdout: bytes
     stderr: str
@@ -133,35 +133,43 @@ class Connection:
 
     async def _send(self, data: bytes, part: str, progress: Callable[[int], None]) -> int:
         """Append to a file."""
-        with _lost(self.address):
-            async with self._connection.create_process(f"exec cat >> {shlex.quote(part)}", encoding=None) as process:
-                with contextlib.suppress(BrokenPipeError):  # cat ended: its own words say why
-                    for start in range(0, len(data), CHUNK):
-                        process.stdin.write(data[start : start + CHUNK])
-                        await process.stdin.drain()
-                        progress(min(CHUNK, len(data) - start))
-                    process.stdin.write_eof()
-                done = await process.wait()
-        if done.exit_status is None:
-            raise _gone(self.address, "the connection was cut")
-        if done.exit_status:
-            why = _text(done.stderr).strip() or f"cat: exit status {done.exit_status}"
+        async with self._process(f"exec cat >> {shlex.quote(part)}") as process:
+            with contextlib.suppress(BrokenPipeError):  # cat ended: its own words say why
+                for start in range(0, len(data), CHUNK):
+                    process.stdin.write(data[start : start + CHUNK])
+                    await process.stdin.drain()
+                    progress(min(CHUNK, len(data) - start))
+                process.stdin.write_eof()
+            err = await _read(process.stderr)
+        if process.exit_status:
+            why = err.decode("utf-8", "replace").strip() or f"cat: exit status {process.exit_status}"
             raise UnsupportedError(
                 f"can't write {part} on {self.address}", why, "Free some space, or choose another --root.", code="E405"
             )
         return len(data)
 
     async def _run(self, line: str, stdin: bytes) -> Completed:
+        async with self._process(line) as process:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(stdin)
+                process.stdin.write_eof()
+            out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+        status = process.exit_status
+        assert status is not None  # else `_process` raised
+        return Completed(out, err.decode("utf-8", "replace"), status)
+
+    @contextlib.asynccontextmanager
+    async def _process(self, line: str) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        """A command that runs; its end is awaited, unless the block is left early. Raises E1104 where it is lost."""
         with _lost(self.address):
-            async with self._connection.create_process(line, encoding=None) as process:
-                with contextlib.suppress(BrokenPipeError):
-                    process.stdin.write(stdin)
-                    process.stdin.write_eof()
-                out, err = await asyncio.gather(_read(process.stdout), _read(process.stderr))
+            process = await self._connection.create_process(line, encoding=None)
+            try:
+                yield process
                 await process.wait(check=False)
+            finally:
+                process.close()
         if process.exit_status is None:
             raise _gone(self.address, "the connection was cut")
-        return Completed(out, err.decode("utf-8", "replace"), process.exit_status)
 
 
 @contextlib.asynccontextmanager
@@ -179,11 +187,14 @@ async def connect(address: Address, *, timeout: float = TIMEOUT) -> AsyncIterato
     """
     import asyncssh
 
-    given: dict[str, Any] = {"port": address.port or (), "username": address.user or ()}
+    own = Path("~/.ssh/config").expanduser()
+    # Options don't read the user's configuration unless they are told to, though connecting would.
+    config = [str(own)] if own.is_file() else None
+    given: dict[str, Any] = {"port": address.port or (), "username": address.user or (), "config": config}
     try:
         options = asyncssh.SSHClientConnectionOptions(host=address.host, **given)
         for jump in _jumps(options):
-            trusting.known_hosts(asyncssh.SSHClientConnectionOptions(host=jump))
+            trusting.known_hosts(asyncssh.SSHClientConnectionOptions(host=jump, config=config))
     except (asyncssh.ConfigParseError, asyncssh.KeyImportError, OSError, ValueError) as e:
         raise UsageError(
             f"the SSH configuration for {address} can't be used", str(e), "Mend ~/.ssh/config.", code="E214"
@@ -210,7 +221,10 @@ async def connect(address: Address, *, timeout: float = TIMEOUT) -> AsyncIterato
         raise trusting.not_trusted(address, options, known, shown[0] if shown else None) from e
     except asyncssh.PermissionDenied as e:
         raise UnreachableError(
-            f"{address} does not let you in", e.reason, f"Put your key there: ssh-copy-id {address}", code="E1103"
+            f"{address} does not let you in",
+            e.reason,
+            f"Does '{address.command}' work? ssh-copy-id puts your key there.",
+            code="E1103",
         ) from e
     except TimeoutError as e:
         raise _unreachable(address, f"no answer in {timeout:.0f} s") from e
@@ -256,8 +270,6 @@ def _gone(address: Address, why: str) -> UnreachableError:
 
 
 def _unreachable(address: Address, why: str) -> UnreachableError:
-    return UnreachableError(f"can't reach {address}", why, f"Is it on, and does 'ssh {address}' work?", code="E1100")
-
-
-def _text(data: bytes | str | None) -> str:
-    return data.decode("utf-8", "replace") if isinstance(data, bytes) else data or ""
+    return UnreachableError(
+        f"can't reach {address}", why, f"Is it on, and does '{address.command}' work?", code="E1100"
+    )

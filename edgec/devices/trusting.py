@@ -50,13 +50,10 @@ def not_trusted(address: Address, options: Any, known: bytes, fingerprint: str |
             f"If you set it up anew: ssh-keygen -R '{where}', then connect with ssh and compare the fingerprint.",
             code="E1102",
         )
-    scan = f"ssh {address.user + '@' if address.user else ''}{address.host}" + (
-        f" -p {address.port}" if address.port else ""
-    )
     return UnreachableError(
         f"the host key of {address} is not known{said}",
         "No known_hosts file has it, so nobody can tell whether this is your device.",
-        f"Connect once with '{scan}', compare the fingerprint with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` "
-        "on the device, and say yes.",
+        f"Connect once with '{address.command}', compare the fingerprint with that of `ssh-keygen -lf "
+        "/etc/ssh/ssh_host_ed25519_key.pub` on the device, and say yes.",
         code="E1101",
     )
