@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from itertools import chain, combinations, pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgec.quantize.placement.costs import Cost
-from edgec.quantize.search.cut import Balance, Noise, pareto
+from edgec.quantize.search.cut import Balance, Corner, Noise, pareto
 from edgec.quantize.search.prices import Prices, Sizes
+from edgec.quantize.search.search import _stretch
 from edgec.quantize.search.setup import Setup, prepare
+from edgec.quantize.search.stretches import stretches
 from tests.quantize.search_cases import small_case
 
 
@@ -78,3 +81,40 @@ def test_where_size_counts_all_is_integer(setup: Setup) -> None:
 def test_pareto_keeps_what_no_other_beats() -> None:
     points = [(1.0, 5.0), (2.0, 5.0), (2.0, 3.0), (3.0, 4.0), (4.0, 1.0)]
     assert pareto(points, lambda p: p) == [(1.0, 5.0), (2.0, 3.0), (4.0, 1.0)]
+
+
+def test_stretches_are_one_end_of_the_model_in_float_and_quietest_first(setup: Setup) -> None:
+    noise = Noise({"conv0": 0.5, "conv3": 0.1}, {})
+    made = Balance(setup.model, setup.plan, Prices(known=False), noise)
+    found = stretches(setup, made, frozenset())
+    weighted = ["conv0", "conv1", "conv2", "conv3", "classes"]
+    ends = {frozenset(weighted[:n]) for n in range(1, 5)} | {frozenset(weighted[-n:]) for n in range(1, 5)}
+    assert {c.floats & set(weighted) for c in found} == ends
+    assert [c.noise for c in found] == sorted(c.noise for c in found)
+    assert all(made.integers(c.floats) for c in found)
+    first = next(c for c in found if "conv1" in c.floats and "conv2" not in c.floats)
+    assert "conv0" in first.floats and "pool" not in first.floats  # in graph order, whatever lies between
+    always = stretches(setup, made, frozenset({"conv2"}))
+    assert all("conv2" in c.floats for c in always)
+
+
+class Verified:
+    """Stands in for `Verifier`: what was measured keeps the budget up to a noise."""
+
+    def __init__(self, measured: list[Corner], limit: float) -> None:
+        self.points = {c.floats: SimpleNamespace(corner=c) for c in measured}
+        self.limit, self.asked = limit, list[Corner]()
+
+    def __call__(self, corners: list[Corner]) -> None:
+        self.asked += corners
+
+    def keeps(self, corner: Corner) -> bool:
+        return corner.noise <= self.limit
+
+
+@pytest.mark.parametrize(("limit", "tried"), [(2.0, ["b", "c"]), (0.0, ["a", "b"])])
+def test_of_stretches_the_quietest_that_would_be_faster_are_verified(limit: float, tried: list[str]) -> None:
+    offered = [Corner(frozenset(n), t, v) for n, t, v in (("a", 8, 1), ("b", 4, 2), ("c", 3, 3), ("d", 2, 4))]
+    verify = Verified([Corner(frozenset("x"), 1, 9), Corner(frozenset("y"), 5, 1)], limit)
+    _stretch(verify, offered, 10.0)  # type: ignore[arg-type]
+    assert [sorted(c.floats)[0] for c in verify.asked] == tried

@@ -6,7 +6,8 @@
 3. Two points of the front at a time are built with all corrections and measured, until the budget's border lies between
    two neighbours.
 4. Between those two, layers go back to float one after the other, those that lose least time for the noise first.
-5. Of all that keep the budget the fastest is chosen; where this machine is the board, by its measured time. Where
+5. The first and the last layers in float (`stretches.py`) are tried where that would be faster than what was found.
+6. Of all that keep the budget the fastest is chosen; where this machine is the board, by its measured time. Where
    samples are kept apart to confirm it, the chance that they do is weighed in: what fails there ships as float.
 
 Every step depends on results alone, never on which trial finished first, so an interrupted search goes on as if it had
@@ -34,6 +35,7 @@ from edgec.quantize.search.outcome import Found, Point
 from edgec.quantize.search.prices import Prices, Sizes
 from edgec.quantize.search.setup import Setup, prepare
 from edgec.quantize.search.store import Store
+from edgec.quantize.search.stretches import stretches
 from edgec.quantize.search.verify import Verifier
 from edgec.quantize.session import Session
 from edgec.request import Method
@@ -114,6 +116,7 @@ def search(
             for point in verify.points.values():
                 point.corner = balance.corner(point.corner.floats)
             _refine(verify, balance, *_bracket(verify, balance.front()))
+            _stretch(verify, stretches(setup, balance, first.floats), balance.corner(setup.layers).time)
     if timed:
         verify.time()
     points = sorted(verify.points.values(), key=lambda p: (p.corner.time, sorted(p.corner.floats)))
@@ -197,6 +200,12 @@ def _refine(verify: Verifier, balance: Balance, fails: Corner, keeps: Corner) ->
         end = good[0] if good else len(steps)
         start = max((i + 1 for i in picks if i < end), default=0)
         steps = steps[start:end]
+
+
+def _stretch(verify: Verifier, offered: list[Corner], slowest: float) -> None:
+    """Of stretches in float that would be faster than all that keeps, those of the least expected noise."""
+    best = min((p.corner.time for p in verify.points.values() if verify.keeps(p.corner)), default=slowest)
+    verify([c for c in offered if c.time < best][:TOGETHER])
 
 
 def _towards(balance: Balance, start: Corner, goal: frozenset[str]) -> list[Corner]:
