@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgec_targets.emitters.litert.codes import BINARY
 from edgec_targets.emitters.litert.file import File, Quantization, Tensor
-from edgec_targets.emitters.litert.integers import as_int8, real
+from edgec_targets.emitters.litert.integers import real, signed
 from edgec_targets.emitters.litert.layout import Layouts, order
 from edgec_targets.emitters.litert.registry import Perm, Refusal, identity
 from edgec_targets.emitters.litert.values import array, given, rank, shape, stored
@@ -54,8 +54,8 @@ class Context:
 
     def dtype(self, value: ir.Value | None) -> str:
         """NumPy's name of the type that a value has in the file. Raises Refusal for types that TFLite lacks."""
-        if value in self.quantities:
-            return "int8"
+        if value is not None and value in self.quantities:
+            return self.quantities[value].dtype
         found = _DTYPES.get(value.dtype) if value is not None and value.dtype is not None else None
         if found is None:
             known = "unknown" if value is None or value.dtype is None else value.dtype.name
@@ -65,7 +65,7 @@ class Context:
         return found
 
     def quantized(self, value: ir.Value | None) -> bool:
-        """Whether a value is an 8-bit integer that stands for a real number."""
+        """Whether a value is an integer that stands for a real number."""
         return value in self.quantities
 
     def perm(self, node: ir.Node) -> Perm:
@@ -160,7 +160,7 @@ class Context:
         """A constant of the file, with the quantization of `value`, float16 widened by the engine at load."""
         quantization = self.quantities.get(value) if value is not None else None
         if quantization is not None:
-            return self.file.constant(as_int8(data), quantization)
+            return self.file.constant(signed(data), quantization)
         if data.dtype == np.float64:
             raise Refusal("It has a constant of type double, which TFLite's operators don't take.")
         if data.dtype.name not in set(_DTYPES.values()) | {"float16"}:

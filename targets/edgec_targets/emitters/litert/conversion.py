@@ -48,7 +48,7 @@ def convert(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bo
     ranks.align(prepared)
     fusion.fuse(prepared)
     quantities = units.fold(prepared)
-    stems.mark(prepared.graph, quantities, dot=dot)
+    stems.mark(prepared.graph, {value for value, found in quantities.items() if found.bits == 8}, dot=dot)
     file = File()
     layouts, in_integers = layout.choose(prepared.graph), dynamic.pays(prepared.graph)
     context = Context(file, layouts, quantities, half=half, dynamic=in_integers, exact=exact)

@@ -20,11 +20,20 @@ _LIMIT = (1 << 31) - 1
 
 @dataclass(frozen=True)
 class Quantization:
-    """real = scale · (integer − zero_point); one value a tensor, or one for each index of `axis`."""
+    """real = scale · (integer − zero_point); one value a tensor, or one for each index of `axis`.
+
+    `bits` are 8, or 16: activations of TFLite's int16x8 kernels.
+    """
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int = 0
+    bits: int = 8
+
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of the integers' type in the file."""
+        return f"int{self.bits}"
 
 
 @dataclass(frozen=True, eq=False)

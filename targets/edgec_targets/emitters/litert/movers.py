@@ -23,6 +23,10 @@ def moves(node: ir.Node) -> bool:
     return node.op_type in MOVERS or (node.op_type == "Resize" and text(node, "mode", "nearest") == "nearest")
 
 
+_NARROW = frozenset({"DepthToSpace", "Expand", "ReduceMin", "Resize", "SpaceToDepth", "Tile"})
+"""Movers whose kernels don't take 16-bit integers."""
+
+
 def move(graph: ir.Graph) -> None:
     """Until nothing moves, in place.
 
@@ -64,7 +68,10 @@ def _raise_quantize(graph: ir.Graph, node: ir.Node) -> bool:
     if mover is None or not moves(mover) or len(mover.outputs) != 1:
         return False
     source = mover.inputs[0]
-    if moved is None or source is None or single(node) is None or moved.is_graph_output() or len(moved.uses()) != 1:
+    width = single(node)
+    if moved is None or source is None or width is None or moved.is_graph_output() or len(moved.uses()) != 1:
+        return False
+    if width.bits == 16 and mover.op_type in _NARROW:
         return False
     producer = source.producer()
     if (
@@ -95,7 +102,10 @@ def _sink_dequantize(graph: ir.Graph, node: ir.Node) -> bool:
     data = before.inputs[0]
     if data is None or array(data) is not None:
         return False
-    if single(before) is None or any(o.is_graph_output() for o in node.outputs[1:]):
+    width = single(before)
+    if width is None or any(o.is_graph_output() for o in node.outputs[1:]):
+        return False
+    if width.bits == 16 and node.op_type in _NARROW:
         return False
     if node.op_type == "MaxPool" and len(node.outputs) > 1:
         return False

@@ -28,6 +28,7 @@ from edgec_targets.emitters.litert.values import array, integer, shape, stored
 
 _KEY = "edgec.litert.stem"
 _MOST_CHANNELS = 4
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _GAIN = 0.97
 """Of the cost as it is: what folding must stay under."""
 
@@ -117,7 +118,7 @@ def _plan(node: ir.Node, integers: bool, dot: bool) -> Plan | None:
     source = stored(node.inputs[1])
     if array(source) is None or dims[1] > _MOST_CHANNELS or integer(node, "group", 1) != 1 or len(dims) not in (3, 4):
         return None
-    if integers and (source is None or source.dtype != ir.DataType.INT8):
+    if source is None or source.dtype not in ((ir.DataType.INT8,) if integers else _FLOATS):
         return None
     window = windows.read(node, dims[2:], filters[2:])
     if window.dilations != (1, 1) or window.strides == (1, 1):

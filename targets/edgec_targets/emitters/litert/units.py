@@ -20,6 +20,10 @@ from edgec_targets.emitters.litert.values import array
 
 WEIGHTED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "MatMul": None}
 """Operators with weights in input 1, and where their bias is."""
+_WIDE = frozenset(
+    {"Add", "AveragePool", "Concat", "Conv", "Gemm", "GlobalAveragePool", "MatMul", "Mul", "ReduceMean", "Sub"}
+)
+"""What TFLite has int16x8 kernels of; all others compute in float between 16-bit integers."""
 
 
 def fold(model: ir.Model) -> dict[ir.Value, Quantization]:
@@ -79,6 +83,8 @@ def _fold_unit(graph: ir.Graph, node: ir.Node, table: dict[ir.Value, Quantizatio
         if any(single(r) is None or single(r) != single(readers[0]) for r in readers):
             return
         targets.append(readers[0])
+    if not _one_width(node, sources, targets, table):
+        return
     for i, value in sources.items():
         node.replace_input_with(i, value)
     for output, quantize in zip(node.outputs, targets, strict=True):
@@ -89,6 +95,17 @@ def _fold_unit(graph: ir.Graph, node: ir.Node, table: dict[ir.Value, Quantizatio
         made = quantize.outputs[0]
         output.name, output.type = made.name, made.type
         table[output] = table.pop(made)
+
+
+def _one_width(
+    node: ir.Node, sources: Mapping[int, ir.Value], targets: list[ir.Node], table: Mapping[ir.Value, Quantization]
+) -> bool:
+    """Activations of 8 bits throughout, or of 16 where the operator has such a kernel; weights have 8."""
+    constant = {1, WEIGHTED[node.op_type]} if node.op_type in WEIGHTED and 1 in sources else set()
+    widths = {table[v].bits for i, v in sources.items() if i not in constant or array(v) is None}
+    widths |= {found.bits for t in targets if (found := single(t)) is not None}
+    weights = {table[v].bits for i, v in sources.items() if i in constant and array(v) is not None}
+    return (widths == {8} and weights <= {8}) or (widths == {16} and weights <= {8} and node.op_type in _WIDE)
 
 
 def _may_stay_float(node: ir.Node, index: int, value: ir.Value) -> bool:

@@ -58,11 +58,20 @@ _VERSIONS: dict[str, tuple[int, int]] = {
     "TRANSPOSE_CONV": (3, 3),
 }
 
+_WIDE = {
+    "ADD": 3, "AVERAGE_POOL_2D": 3, "BATCH_MATMUL": 3, "CONCATENATION": 3, "CONV_2D": 4, "DEPTHWISE_CONV_2D": 5,
+    "DEQUANTIZE": 3, "FULLY_CONNECTED": 7, "GATHER": 4, "MAX_POOL_2D": 3, "MEAN": 3, "MUL": 4, "PAD": 3, "PADV2": 3,
+    "QUANTIZE": 2, "REDUCE_MAX": 3, "SLICE": 4, "STRIDED_SLICE": 4, "SUB": 5, "TRANSPOSE": 5,
+}  # fmt: skip
+"""Operators with 16-bit activations."""
+
 
 def version(operator: str, dtypes: Sequence[str], ranks: Sequence[int] = ()) -> int:
     """The version for an operator whose inputs are of these NumPy types and ranks."""
     plain, integer = _VERSIONS.get(operator, (1, 1))
     found = integer if "int8" in dtypes else plain
+    if "int16" in dtypes:
+        found = max(found, _WIDE.get(operator, 1))
     if operator in ("ADD", "SUB", "MUL", "DIV") and max(ranks, default=0) > 4:
         found = max(found, {"ADD": 4, "SUB": 3, "MUL": 3, "DIV": 2}[operator])
     if operator in ("STRIDED_SLICE", "TRANSPOSE", "SLICE") and max(ranks, default=0) > 4:

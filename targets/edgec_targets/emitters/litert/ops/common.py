@@ -9,7 +9,7 @@ from edgec_targets.emitters.litert import rescaling
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Quantization, Tensor
 from edgec_targets.emitters.litert.fusion import fused
-from edgec_targets.emitters.litert.integers import as_int8, real
+from edgec_targets.emitters.litert.integers import real, signed
 from edgec_targets.emitters.litert.registry import Refusal
 from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.values import array, stored
@@ -68,7 +68,7 @@ def constant(
         return ctx.constant(_ordered(data.transpose(perm), columns))
     axis = perm.index(quantization.axis) if len(quantization.scale) > 1 else 0
     found = Quantization(quantization.scale, quantization.zero_point, axis)
-    return ctx.file.constant(_ordered(as_int8(data).transpose(perm), columns), found)
+    return ctx.file.constant(_ordered(signed(data).transpose(perm), columns), found)
 
 
 def reshaped(tensor: Tensor, ctx: Context, dims: tuple[int, ...], axis: int | None = None) -> Tensor:
@@ -81,9 +81,12 @@ def reshaped(tensor: Tensor, ctx: Context, dims: tuple[int, ...], axis: int | No
 
 
 def bias(ctx: Context, value: ir.Value | None, channels: int, x: Tensor, w: Tensor) -> Tensor:
-    """A layer's bias, zeros where it has none. For integers: int32 of scale s_x · s_w, verbatim if it is so already."""
+    """A layer's bias, zeros where it has none. For integers: int32 of scale s_x · s_w, verbatim if it is so already.
+
+    Beside 16-bit inputs it is int64, as those kernels sum.
+    """
     data = None if value is None else array(value)
-    if x.quantization is None or w.quantization is None or x.dtype != "int8":
+    if x.quantization is None or w.quantization is None or x.dtype not in ("int8", "int16"):
         if data is not None:
             return ctx.file.constant(np.broadcast_to(data.astype(np.float32).reshape(-1), (channels,)))
         widened = weight(ctx, value, (0,)) if value is not None else None
@@ -92,25 +95,28 @@ def bias(ctx: Context, value: ir.Value | None, channels: int, x: Tensor, w: Tens
         return widened or ctx.file.constant(np.zeros(channels, np.float32))
     scale = np.float32(x.quantization.scale[0]) * np.array(w.quantization.scale, np.float32)
     own = Quantization(tuple(float(s) for s in scale), (0,) * len(scale), 0)
+    kind = np.int32 if x.dtype == "int8" else np.int64
     if value is None:
-        return ctx.file.constant(np.zeros(channels, np.int32), own)
+        return ctx.file.constant(np.zeros(channels, kind), own)
     if data is None:
         raise Refusal(f"Its bias ('{value.name}') is computed by the model, between integers.")
     stated = ctx.quantities.get(value)
     exact = data.astype(np.float64).reshape(-1)
     if stated is not None:
         if np.allclose(np.broadcast_to(stated.scale, scale.shape), scale, rtol=1e-5, atol=0):
-            return ctx.file.constant(np.broadcast_to(data.reshape(-1), (channels,)).astype(np.int32), own)
+            return ctx.file.constant(np.broadcast_to(data.reshape(-1), (channels,)).astype(kind), own)
         exact = exact * np.asarray(stated.scale, np.float64)
     whole = np.rint(np.broadcast_to(exact, (channels,)) / scale.astype(np.float64))
     limits = np.iinfo(np.int32)
-    return ctx.file.constant(np.clip(whole, limits.min, limits.max).astype(np.int32), own)
+    return ctx.file.constant(np.clip(whole, limits.min, limits.max).astype(kind), own)
 
 
 def requantized(ctx: Context, tensor: Tensor, quantization: Quantization | None) -> Tensor:
     """The same real numbers by another scale and zero point; the tensor itself where they are the same."""
     if quantization is None or tensor.quantization is None or tensor.quantization == quantization:
         return tensor
+    if quantization.bits == 16:
+        return ctx.op("QUANTIZE", [tensor], tensor.shape, "QuantizeOptions", quantization=quantization)
     if tensor.data is not None:
         table = rescaling.answers(tensor.quantization, quantization)
         return ctx.file.constant(table[tensor.data.astype(np.int16) + 128], quantization)

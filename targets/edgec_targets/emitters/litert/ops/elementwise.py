@@ -34,6 +34,10 @@ def arithmetic(ctx: Context, node: ir.Node) -> None:
         ctx.broadcast(code, a, b, out, fusedActivationFunction=fused)
         return
     assert a.quantization is not None and b.quantization is not None
+    if out.quantization.bits == 16:
+        fields = {} if code == "MUL" else {"potScaleInt16": False}
+        ctx.broadcast(code, a, b, out, fusedActivationFunction=fused, **fields)
+        return
     direct, differing = exact.in_integers(
         code, a.quantization, b.quantization, out.quantization, fused, exact=ctx.exact
     )

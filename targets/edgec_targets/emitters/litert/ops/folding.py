@@ -8,7 +8,7 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert import stems
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
-from edgec_targets.emitters.litert.integers import as_int8
+from edgec_targets.emitters.litert.integers import signed
 from edgec_targets.emitters.litert.ops import windows
 from edgec_targets.emitters.litert.ops.common import dequantized
 from edgec_targets.emitters.litert.registry import channels_last, identity
@@ -53,8 +53,7 @@ def filters(ctx: Context, value: ir.Value | None, plan: stems.Plan) -> Tensor:
     data = data[:, :, None] if data.ndim == 3 else data
     if found is None:
         return ctx.constant(stems.folded(data, plan))
-    signed = as_int8(data)
-    arranged = stems.folded(signed, plan)
+    arranged = stems.folded(signed(data), plan)
     if source is value:
         return ctx.file.constant(arranged, found)
     return dequantized(ctx, arranged, found, identity(4))

@@ -34,7 +34,7 @@ def max_pool(ctx: Context, node: ir.Node) -> None:
     x, window, out_size, out = _read(ctx, node)
     if window.dilations != (1, 1):
         raise Refusal("It has dilations; TFLite's pools have none.")
-    lowest = -128 if x.dtype == "int8" else float(np.finfo(np.float32).min)
+    lowest = float(np.finfo(np.float32).min if x.dtype == "float32" else np.iinfo(x.dtype).min)
     window = _ceiled(window, x, out_size)
     x, padding = windows.pad(ctx, x, window, out_size, lowest)
     _pool(ctx, node, "MAX_POOL_2D", x, window, padding, out)

@@ -40,7 +40,7 @@ def products(ctx: Context, node: ir.Node, perm: Perm, layout: Perm) -> bool:
     if value is None or source is None or data is None:
         return False
     of_x, of_w = ctx.quantities.get(value), ctx.quantities.get(source)
-    if of_x is None or of_w is None or len(of_x.scale) != 1 or any(of_w.zero_point):
+    if of_x is None or of_w is None or len(of_x.scale) != 1 or any(of_w.zero_point) or of_x.bits != 8:
         return False
     matrix = data.transpose(perm).astype(np.int64)
     scale = np.float32(of_x.scale[0]) * np.array(of_w.scale, np.float32)
