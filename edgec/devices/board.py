@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 TARGETS = {"aarch64": "arm_cpu", "x86_64": "x86_cpu"}
 FEW_CORES = 4  # with so many or fewer, a spinning thread takes too much of the machine from the application
 LITTLE_MEMORY = 640 << 20  # bytes: a board sold with 512 MiB; the arena holds on to its peak
-PYPI = {"onnxruntime": {(3, 9): "<1.20", (3, 10): "<1.24"}}
-"""What pip can install for an older Python (pypi.org/project/onnxruntime: the classifiers of its releases)."""
+OLDER = {"onnxruntime": ("<1.29", {(3, 9): "<1.20", (3, 10): "<1.24"})}
+"""What pip can still install where the pinned library needs a newer glibc: releases whose aarch64 wheels are
+manylinux_2_27, and the last with a wheel for an older Python (pypi.org/project/onnxruntime)."""
 
 MODELS = {
     "Raspberry Pi Zero 2": "rpi-zero2w",
@@ -90,19 +91,18 @@ def engines(found: Probe) -> dict[str, str]:
     from edgec_toolchains import wheelhouse
 
     ranges = dict(_nearest(found).engines)
-    packages = found.python.packages if found.python else {}
+    python = found.python
+    packages = python.packages if python else {}
     here = {"onnxruntime": packages.get("onnxruntime"), "litert": packages.get("ai-edge-litert")}
     for engine in [*ranges]:
-        limit = PYPI.get(engine, {}).get(found.python.version[:2] if found.python else (0, 0))
-        fits = (
-            engine not in wheelhouse.names()
-            or not found.glibc
-            or not older(found.glibc, wheelhouse.pin(engine, found.arch).glibc)
-        )
-        if not fits and not here.get(engine) and len(ranges) > 1:
-            del ranges[engine]
-        elif limit and not fits:
-            ranges[engine] = narrowed(ranges[engine], limit)
+        if engine not in wheelhouse.names() or not found.glibc or here.get(engine):
+            continue
+        if older(found.glibc, wheelhouse.pin(engine, found.arch).glibc):
+            limit, pythons = OLDER.get(engine, ("", {}))
+            if limit:
+                ranges[engine] = narrowed(ranges[engine], pythons.get(python.version[:2], limit) if python else limit)
+            else:
+                del ranges[engine]
     return ranges
 
 
