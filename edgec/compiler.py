@@ -135,6 +135,7 @@ def compile(
         measured.search,
         choose.left_out(left_out, candidates, measured, decisions),
         choose.predicted(payloads),
+        {name: shipped.built.notes for name, shipped in payloads.items()},
     )
     manifest, files = facts.manifest(request, first.model, payloads, measured.accuracy, vectors, machine)
     recipe_ = Recipe(

@@ -89,12 +89,14 @@ def report(
     search: Mapping[str, Any] | None = None,
     left_out: Mapping[str, Mapping[str, str]] | None = None,
     predicted: Mapping[str, Any] | None = None,
+    notes: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """report.json: everything that `edgec inspect` and the report page show. No times: those stay on the host.
 
     What a `search` found is shown whatever shipped: it is replayed from the recipe with its decisions. `quantized` has
     one entry for each group of boards that got models of their own; `left_out`: board -> payload -> why it has none;
-    `predicted`: payload -> what its profile says an inference takes: never a measurement.
+    `predicted`: payload -> what its profile says an inference takes: never a measurement; `notes`: payload -> what its
+    emitter says of the file.
     """
     shipped = {d.precision for d in decisions}
     reports = [made for q in quantized if (made := q.shown(shipped))]
@@ -114,6 +116,7 @@ def report(
         "quantization": {**reports[0], "others": reports[1:]} if reports[1:] else reports[0] if reports else None,
         "accuracy": dict(accuracy),
         "predicted": dict(predicted or {}),
+        "notes": {name: list(said) for name, said in (notes or {}).items() if said},
         "decisions": [d.as_dict() for d in decisions],
         "left_out": {board: dict(why) for board, why in (left_out or {}).items()},
     }  # fmt: skip

@@ -80,6 +80,7 @@ def test_a_model_with_a_free_batch_ships_a_payload_that_splits_it(
     made = compile(model.SerializeToString(), "rpi5", output=tmp_path / "m.edge")
     options = {p["engine"]: p["options"] for p in made.manifest["payloads"]}
     assert options["litert"]["batch"] == "split" and "batch" not in options["onnxruntime"]
+    assert made.report["notes"] == {"litert-float32-rpi5": ["4 operators, 1 of them a transposition"]}
     x = rng.standard_normal((3, 3, 16, 16)).astype(np.float32)
     answers = []
     for engine in options:

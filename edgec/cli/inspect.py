@@ -95,6 +95,9 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         out.line(f"golden:       {m['golden']['samples']} {m['golden']['kind']} samples")
         for decision in report["decisions"]:
             out.line(f"{decision['board']}: {decision['precision']}, since {decision['why']}")
+        said = {tuple(words): name for name, words in reversed(report.get("notes", {}).items())}
+        for words, name in reversed(said.items()):  # boards often share a file
+            out.line(f"{name}: {'; '.join(words)}")
         return report, m
 
 

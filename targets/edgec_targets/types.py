@@ -64,6 +64,8 @@ class Built:
     numbers: str = "float32"
     package: str = ""
     """The Python distribution that brings the engine; empty where it has the engine's name."""
+    notes: tuple[str, ...] = ()
+    """What the emitter has to say of this file, for the report: sentences without a full stop."""
 
 
 @dataclass(frozen=True)

@@ -183,3 +183,21 @@ def test_the_flattening_before_a_matrix_costs_nothing(parse: Parse) -> None:
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 4, 1)
     want = ort.InferenceSession(ir.to_proto(model).SerializeToString()).run(None, {"x": x})[0]
     np.testing.assert_allclose(prove.run(write(model), {"x": x})["y"], want)
+
+
+def test_memory_is_the_file_the_copies_and_what_is_alive(parse: Parse) -> None:
+    """Two convolutions in a row over an image: its copy for the kernels, and two images at a time."""
+    text = """g (float[1,8,32,32] x, float[8,8,1,1] w) => (float[1,8,32,32] y) {
+      a = Transpose<perm = [0,2,3,1]>(x) b = Relu(a) c = Sigmoid(b) d = Transpose<perm = [0,3,1,2]>(c)
+      e = Conv(d, w) f = Transpose<perm = [0,2,3,1]>(e) y = Transpose<perm = [0,3,1,2]>(f) }"""
+    model = parse(text)
+    (weights,) = [v for v in model.graph.inputs if v.name == "w"]
+    model.graph.inputs.remove(weights)
+    weights.const_value = ir.Tensor(np.ones((8, 8, 1, 1), np.float32), name="w")
+    model.graph.register_initializer(weights)
+    written = convert(model)
+    assert written.data is not None
+    image, filters = 4 * 8 * 32 * 32, 4 * (64 + 8)
+    assert len(written.data) + filters + 3 * image <= written.memory <= len(written.data) + filters + 4 * image
+    assert written.told()[0].endswith("of them transpositions")
+    assert convert(model, half=True).memory > 0

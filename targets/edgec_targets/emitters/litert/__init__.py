@@ -11,6 +11,8 @@ from edgec_targets.types import Board, Built, Problem
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgec_targets.emitters.litert.conversion import Written
+
 ENGINE_VERSION = ">=2.3,<3"
 """Releases of ai-edge-litert: what it is proven with, and later ones of the same major version."""
 _HALF = "float16"
@@ -29,12 +31,16 @@ def write(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bool
         UnsupportedError: E431, exit 4; names the nodes that TFLite can't express, and why.
         MissingError: E1040, exit 10: ai-edge-litert isn't installed.
     """
+    return _written(model, half=half, exact=exact, dot=dot)[0]
+
+
+def _written(model: ir.Model, **how: bool) -> tuple[bytes, Written]:
     from edgec_targets.emitters.litert.conversion import convert
 
-    written = convert(model, half=half, exact=exact, dot=dot)
+    written = convert(model, **how)
     if written.data is None:
         raise _unsupported(written.problems, "LiteRT")
-    return written.data
+    return written.data, written
 
 
 def alike(model: ir.Model) -> ir.Model:
@@ -76,10 +82,9 @@ class LiteRT:
         Raises UnsupportedError (E431, exit 4) that names the nodes, MissingError (E1040, exit 10) without the engine.
         """
         from edgec_targets.emitters.litert.prove import loads
-        from edgec_targets.memory import estimate
         from edgec_targets.numbers import numbers
 
-        data = write(model, half=precision == _HALF, dot=_dot(board))
+        data, written = _written(model, half=precision == _HALF, dot=_dot(board))
         problem = self._release(board) or loads(data)
         if problem is not None:
             raise _unsupported([problem], f"board '{board.name}'")
@@ -92,9 +97,10 @@ class LiteRT:
             options={} if board.threads is None else {"threads": board.threads},
             isa=_BASELINE.get(board.arch, ()),
             portable=True,
-            memory=estimate(model).total,
+            memory=written.memory,
             numbers="half" if precision == _HALF else numbers(model),
             package="ai-edge-litert",
+            notes=written.told(),
         )
 
     def problems(self, model: ir.Model, board: Board) -> list[Problem]:

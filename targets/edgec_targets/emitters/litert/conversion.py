@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgec_targets.emitters.litert import dynamic, fusion, layout, ranks, stems, units
+from edgec_targets.emitters.litert import arena, dynamic, fusion, layout, ranks, stems, units
 from edgec_targets.emitters.litert.constants import evaluate
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import File, Quantization, Tensor
@@ -28,11 +28,24 @@ class Written:
     """How often each TFLite operator is in the file."""
     notes: tuple[str, ...] = ()
     """Where answers may differ from ONNX Runtime's by more than float32's rounding: node and reason."""
+    memory: int = 0
+    """Bytes that it takes when it is loaded and run, see `arena`."""
 
     @property
     def transposes(self) -> int:
         """Transpositions that the layouts left over."""
         return self.operators.get("TRANSPOSE", 0)
+
+    def told(self) -> tuple[str, ...]:
+        """For a report: how many operators, how many of them transpositions, and the notes by reason."""
+        many, moved = sum(self.operators.values()), self.transposes
+        words = f"{many} operators, {moved or 'none'} of them {'a transposition' if moved == 1 else 'transpositions'}"
+        reasons: dict[str, list[str]] = {}
+        for note in self.notes:
+            node, _, why = note.partition(": ")
+            reasons.setdefault(why, []).append(node)
+        each = (f"{why} ({len(nodes)} nodes, first {nodes[0]})" for why, nodes in reasons.items())
+        return (words, *(e.replace("1 nodes, first ", "node ") for e in each))
 
 
 def convert(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bool = True) -> Written:
@@ -70,8 +83,10 @@ def convert(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bo
         outputs = _outputs(context, prepared.graph, {t.index for _, t in inputs})
     except Refusal as e:
         return Written(None, [Problem("an output", "", e.why, e.fix)])
-    counts = file.counts([t for _, t in outputs])
-    return Written(file.finish(inputs, outputs), [], counts, tuple(context.notes))
+    ends = [t for _, t in outputs]
+    data = file.finish(inputs, outputs)
+    memory = arena.estimate(file, len(data), [t for _, t in inputs], ends)
+    return Written(data, [], file.counts(ends), tuple(context.notes), memory)
 
 
 def _node(context: Context, node: ir.Node, version: int, lost: set[ir.Value]) -> Problem | None:
