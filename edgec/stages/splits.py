@@ -42,7 +42,7 @@ def splits(models: Mapping[tuple[str, ...] | None, ir.Model], kinds: Sequence[Ki
                     continue
                 if id(costs) not in known:
                     split = quantize.split(models[passes], costs, exclude=request.exclude)
-                    known[id(costs)] = split, split.best()
+                    known[id(costs)] = split, split.best(margin(costs))
                 several[kind.board.name, engine] = Way(kind.board.name, engine, *known[id(costs)])
         found |= share(list(several.values()))
     return found
@@ -53,6 +53,14 @@ def kernels(engine: str, board: Board) -> Kernels | None:
     if engine == "onnxruntime" and board.arch == "x86_64":
         return X86
     return profiles.find(engine, board)
+
+
+def margin(costs: Kernels) -> float:
+    """What a mixture must be expected to save: twice the error of what was timed. Counts have no noise to allow for.
+
+    Times of small layers also say little of large ones, whose data don't fit into the caches.
+    """
+    return 2 * costs.error if isinstance(costs, profiles.Profile) and costs.unit == "ns" else 0.0
 
 
 def _engines(kind: Kind, request: Request) -> list[str]:

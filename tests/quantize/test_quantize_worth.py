@@ -172,6 +172,15 @@ def test_cost_of_a_split_is_that_of_its_layers_and_borders(build):
     assert split.cost(("first", "depthwise", "wide", "dense")) == 5 + 4 + 30 + 50
 
 
+def test_a_mixture_must_save_more_than_the_margin(build):
+    model = image_model(build)
+    split = Split(model, q.assign(model), ORT, Fixed(TABLES[0]))
+    everything, mixed = split.cost(()), split.cost(("first", "depthwise"))
+    over = everything / mixed - 1
+    assert split.best(over - 0.01).dropped == ("first", "depthwise")
+    assert split.best(over + 0.01).dropped == () and split.best(over + 0.01).pays
+
+
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(0, 50), st.floats(0, 50)), min_size=4, max_size=4), st.floats(0, 9))
 def test_no_split_costs_less_than_the_best(build, costs, border):

@@ -68,8 +68,8 @@ class Split:
                 home[unit.activation] = unit.node
         self._edges = [*self._own(), *self._crossings(copy, home)]
 
-    def best(self) -> Worth:
-        """The cheapest split."""
+    def best(self, margin: float = 0.0) -> Worth:
+        """The cheapest split; everything integer where a mixture would save no more than `margin` of its own cost."""
         network = self._network(self._edges)
         kept_float = network.source_side(_FLOAT, _INTEGER)
         floats = [unit.node for unit in self._units if unit.node in kept_float]
@@ -77,6 +77,8 @@ class Split:
         if not any(node not in kept_float for node in weighted):
             return Worth(dict(self._assignment), (), False)
         dropped = tuple(self._names[node] for node in floats if self._names[node] in self._assignment)
+        if margin > 0 and self.cost(()) <= (1 + margin) * self.cost(dropped):
+            return Worth(dict(self._assignment), (), True)
         return Worth({**self._assignment, **dict.fromkeys(dropped)}, dropped, True)
 
     def cost(self, dropped: Collection[str]) -> float:
