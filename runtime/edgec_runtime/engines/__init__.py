@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from edgec_runtime.engines.base import Engine
 
-BUILT_IN = ("litert", "ncnn", "onnxruntime")
+BUILT_IN = ("litert", "ncnn", "onnxruntime", "tvm")
 GROUP = "edgec_runtime.engines"  # entry points of third parties: NAME = "package.module:EngineClass"
 
 

@@ -154,7 +154,6 @@ class Executable(native.Executable):
     def free(self) -> None:
         """End the threads, free the memory and unmap the library."""
         self._api.close(self._handle)
-        self.call = native.closed
         self._api.unload()
 
 

@@ -65,6 +65,7 @@ class Tvm:
                 f"no tvm payload in {precision}", "TVM's kernels here are compiled in float32.",
                 "Use the onnxruntime or the litert payload for it.", code="E432",
             )  # fmt: skip
+        built_for = cpu(board)
         made = self._compiled(model, board)
         if isinstance(made, Problem):
             raise _unsupported(made, board)
@@ -80,7 +81,8 @@ class Tvm:
             engine_version=ENGINE_VERSION,
             opset=model.opset_imports.get("", 0),
             options={} if board.threads is None else {"threads": board.threads},
-            isa=cpu(board).isa,
+            isa=built_for.isa,
+            glibc=built_for.glibc,
             portable=False,
             memory=estimate(model).total,
             native_code=True,

@@ -50,8 +50,8 @@ def tables(program: Program, names: tuple[Sequence[str], Sequence[str]], *, spre
     for shape, name in shapes.items():
         if shape:
             lines.append(f"static const int64_t {name}[] = {{{', '.join(map(str, shape))}}};")
-            strides = [math.prod(shape[n + 1 :]) for n in range(len(shape))]
-            lines.append(f"static const int64_t strides_{name[6:]}[] = {{{', '.join(map(str, strides))}}};")
+            steps_of = [math.prod(shape[n + 1 :]) for n in range(len(shape))]
+            lines.append(f"static const int64_t strides_{name[6:]}[] = {{{', '.join(map(str, steps_of))}}};")
     described = [_line("i", *pair) for pair in zip(names[0], program.inputs, strict=True)]
     described += [_line("o", *pair) for pair in zip(names[1], program.outputs, strict=True)]
     lines += [

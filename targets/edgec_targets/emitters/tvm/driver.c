@@ -63,10 +63,8 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
   words[0] = 0;
   for (int n = -1; n < count; n++) {
     const char *part = n < 0 ? kind : parts[n];
-    size_t size = part ? strlen(part) : 0;
-    if (size > sizeof words - 1 - used) size = sizeof words - 1 - used;
-    if (size) memcpy(words + used, part, size);
-    used += size;
+    for (const char *from = part ? part : ""; *from && used < sizeof words - 3; from++) words[used++] = *from;
+    if (n < 0) words[used++] = ':', words[used++] = ' ';
     words[used] = 0;
   }
 }

@@ -207,12 +207,11 @@ class _Rewriter:
         """Operators with one axis: Softmax, Split."""
         if not self._has_moved(call.args[0]):
             return False
-        attrs = {key: getattr(call.attrs, key) for key in call.attrs.keys()}  # noqa: SIM118 - no mapping
-        axis = AXIS[int(attrs["axis"]) % 4]
+        axis = AXIS[int(call.attrs.axis) % 4]
         source = self.moved[call.args[0]]
         name = call.op.name.removeprefix("relax.")
         if name == "split":
-            parts = attrs["indices_or_sections"]
+            parts = call.attrs.indices_or_sections
             sections = int(parts) if isinstance(parts, (int, tvm.tirx.IntImm)) else [int(p) for p in parts]
             self.moved[var] = self._emit(relax.op.split(source, sections, axis))
         else:

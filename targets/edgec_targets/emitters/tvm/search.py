@@ -73,7 +73,8 @@ def counted(
     text = code.tables(trial, ([], []), spread=())
     link.link(folder, ["kernels.o"], text, code.blob(trial), arch=cpu.arch, glibc=cpu.glibc)
     counts = count.steps(folder / "model.so", len(tried), core)
-    made, least = dict(tiles), {}
+    made: Tiles = dict(tiles)
+    least: dict[str, int] = {}
     for (nest, tile), instructions in zip(tried, counts or [], strict=False):
         if nest.key not in least or instructions < least[nest.key]:
             least[nest.key] = instructions

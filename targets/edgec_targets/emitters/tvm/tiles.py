@@ -110,7 +110,8 @@ def cost(nest: Nest, tile: Tile, vectors: Vectors) -> float:
     width = vectors.width(tile.channels)
     wide = tile.channels // width
     outputs = tile.rows * tile.columns
-    whole = vectors.lanes / width  # registers that are not full
+    shared: float
+    whole: float = vectors.lanes / width  # registers that are not full
     if nest.depthwise:
         # Neighbouring columns share inputs where their windows overlap; weights are loaded once a tile.
         shared = 1 + (tile.columns - 1) * min(1.0, nest.stride / max(1, round(nest.taps**0.5)))
