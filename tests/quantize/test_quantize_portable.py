@@ -97,7 +97,7 @@ def picked(payloads: dict[str, Candidate], *isa: str) -> str | None:
         {"id": name, "arch": "x86_64", "isa": list(c.built.isa), "portable": True, "native_code": False, "memory": None}
         for name, c in payloads.items()
     ]
-    usable = (e["id"] for e in select.order(entries, "x86_64") if select.obstacle(e, machine, trusted=True) is None)
+    usable = (e["id"] for e in select.order(entries, machine) if select.obstacle(e, machine, trusted=True) is None)
     return next(usable, None)
 
 
