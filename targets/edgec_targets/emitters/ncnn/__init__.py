@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from edgec_targets.emitters.ncnn.conversion import Written
 
-ENGINE_VERSION = ">=1.0.20261020,<2"
-"""Releases of the package ncnn: what it is proven with, and later ones of the same major version."""
+ENGINE_VERSION = ">=1.0.20250503,<2"
+"""Releases of the package ncnn: the operators' tests pass with those of May 2025, January, May and October 2026."""
 _FLOAT, _HALF = "float32", "float16"
 _BASELINE = {"aarch64": ("asimd",)}
 
@@ -94,7 +94,7 @@ class Ncnn:
         allowed = board.engines.get(self.name)
         if allowed is None:
             why = f"The board file names no ncnn versions, only {', '.join(board.engines)}."
-            return Problem("", "", why, 'Add ncnn = ">=1.0.20261020,<2" to [engines] in a board file of your own.')
+            return Problem("", "", why, 'Add ncnn = ">=1.0.20250503,<2" to [engines] in a board file of your own.')
         if within(self.version, allowed):
             return None
         why = f"The payload is proven with ncnn {self.version}; the board's releases are {allowed}."

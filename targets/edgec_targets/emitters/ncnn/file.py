@@ -126,8 +126,9 @@ def _parameter(key: int, value: Number | Sequence[Number]) -> str:
 
 
 def _number(value: Number) -> str:
-    """A real number needs a point or an exponent to be taken for one; nine digits are exact for float32."""
-    return str(value) if isinstance(value, int) else f"{value:.9e}"
+    """A real number needs a point or an exponent to be taken for one, and fits in 15 characters, which releases before
+    October 2026 read: the shortest text that is exactly that float32 has both."""
+    return str(value) if isinstance(value, int) else str(np.float32(value))
 
 
 def _buffer(weights: Weights) -> bytes:
