@@ -12,7 +12,14 @@ from edgec.quantize.placement.costs import Kernels
 from edgec.quantize.placement.worth import Split
 
 
-def split(model: ir.Model, kernels: Kernels, *, exclude: Collection[str] = (), placement: str = "onnxruntime") -> Split:
+def split(
+    model: ir.Model,
+    kernels: Kernels,
+    *,
+    exclude: Collection[str] = (),
+    placement: str = "onnxruntime",
+    margin: float = 0.0,
+) -> Split:
     """What every split of a model costs by an engine's kernels.
 
     Args:
@@ -20,6 +27,7 @@ def split(model: ir.Model, kernels: Kernels, *, exclude: Collection[str] = (), p
         kernels: the costs.
         exclude: names or operator types of nodes that stay float.
         placement: whose rules say what can be an integer.
+        margin: see `Split`.
 
     Raises UsageError where an exclusion matches nothing.
     """
@@ -27,4 +35,4 @@ def split(model: ir.Model, kernels: Kernels, *, exclude: Collection[str] = (), p
 
     engine = rules(placement)
     model = opset.lower(model, opset.candidates(model)[0])
-    return Split(model, assign(model, scheme=engine.scheme, exclude=exclude), engine, kernels)
+    return Split(model, assign(model, scheme=engine.scheme, exclude=exclude), engine, kernels, margin)

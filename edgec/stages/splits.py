@@ -41,8 +41,8 @@ def splits(models: Mapping[tuple[str, ...] | None, ir.Model], kinds: Sequence[Ki
                 if costs is None:
                     continue
                 if id(costs) not in known:
-                    split = quantize.split(models[passes], costs, exclude=request.exclude)
-                    known[id(costs)] = split, split.best(margin(costs))
+                    split = quantize.split(models[passes], costs, exclude=request.exclude, margin=margin(costs))
+                    known[id(costs)] = split, split.best()
                 several[kind.board.name, engine] = Way(kind.board.name, engine, *known[id(costs)])
         found |= share(list(several.values()))
     return found

@@ -174,11 +174,13 @@ def test_cost_of_a_split_is_that_of_its_layers_and_borders(build):
 
 def test_a_mixture_must_save_more_than_the_margin(build):
     model = image_model(build)
-    split = Split(model, q.assign(model), ORT, Fixed(TABLES[0]))
-    everything, mixed = split.cost(()), split.cost(("first", "depthwise"))
-    over = everything / mixed - 1
-    assert split.best(over - 0.01).dropped == ("first", "depthwise")
-    assert split.best(over + 0.01).dropped == () and split.best(over + 0.01).pays
+    exact = Split(model, q.assign(model), ORT, Fixed(TABLES[0]))
+    over = exact.cost(()) / exact.cost(("first", "depthwise")) - 1
+    for margin, dropped in ((over - 0.01, ("first", "depthwise")), (over + 0.01, ())):
+        split = Split(model, q.assign(model), ORT, Fixed(TABLES[0]), margin)
+        assert split.best().dropped == dropped and split.best().pays
+        assert split.cost(()) == exact.cost(())
+        assert split.cost(("first",)) == pytest.approx((1 + margin) * exact.cost(("first",)))
 
 
 @settings(max_examples=30)

@@ -53,10 +53,14 @@ class Split:
         assignment: layer name -> Scheme or None.
         rules: what runs in integers.
         kernels: what it costs.
+        margin: mixtures count for that part more than the kernels say, everything integer does not: what costs that
+            are not exact must save to be believed.
     """
 
-    def __init__(self, model: ir.Model, assignment: Assignment, rules: Rules, kernels: costs.Kernels) -> None:
-        self._assignment, self._kernels, self._rules = dict(assignment), kernels, rules
+    def __init__(
+        self, model: ir.Model, assignment: Assignment, rules: Rules, kernels: costs.Kernels, margin: float = 0.0
+    ) -> None:
+        self._assignment, self._kernels, self._rules, self._margin = dict(assignment), kernels, rules, margin
         copy, given = model.clone(), dict(assignment)
         rules.prepare(copy, given)
         self._names = layers.layer_names(copy)
@@ -68,8 +72,8 @@ class Split:
                 home[unit.activation] = unit.node
         self._edges = [*self._own(), *self._crossings(copy, home)]
 
-    def best(self, margin: float = 0.0) -> Worth:
-        """The cheapest split; everything integer where a mixture would save no more than `margin` of its own cost."""
+    def best(self) -> Worth:
+        """The cheapest split."""
         network = self._network(self._edges)
         kept_float = network.source_side(_FLOAT, _INTEGER)
         floats = [unit.node for unit in self._units if unit.node in kept_float]
@@ -77,7 +81,7 @@ class Split:
         if not any(node not in kept_float for node in weighted):
             return Worth(dict(self._assignment), (), False)
         dropped = tuple(self._names[node] for node in floats if self._names[node] in self._assignment)
-        if margin > 0 and self.cost(()) <= (1 + margin) * self.cost(dropped):
+        if self._margin > 0 and self.cost(()) <= self.cost(dropped):
             return Worth(dict(self._assignment), (), True)
         return Worth({**self._assignment, **dict.fromkeys(dropped)}, dropped, True)
 
@@ -93,7 +97,8 @@ class Split:
                 held.append((_FLOAT, unit.node, inf) if stays else (unit.node, _INTEGER, inf))
         edges = [*self._edges, *held]
         kept_float = self._network(edges).source_side(_FLOAT, _INTEGER)
-        return sum(room for a, b, room in self._edges if a in kept_float and b not in kept_float)
+        found = sum(room for a, b, room in self._edges if a in kept_float and b not in kept_float)
+        return found * (1 + self._margin) if dropped else found
 
     def _own(self) -> Iterator[_Edge]:
         for unit in self._units:
