@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from edgec_targets.emitters.ncnn.conversion import Written
 
-ENGINE_VERSION = ">=1.0.20250503,<2"
-"""Releases of the package ncnn: the operators' tests pass with those of May 2025, January, May and October 2026."""
+ENGINE_VERSION = ">=1.0.20260114,<2"
+"""Releases of the package ncnn: the tests pass with those of January, May and October 2026; that of May 2025 crashes on
+files that it can't take."""
 _FLOAT, _HALF = "float32", "float16"
 _BASELINE = {"aarch64": ("asimd",)}
 
@@ -94,7 +95,7 @@ class Ncnn:
         allowed = board.engines.get(self.name)
         if allowed is None:
             why = f"The board file names no ncnn versions, only {', '.join(board.engines)}."
-            return Problem("", "", why, 'Add ncnn = ">=1.0.20250503,<2" to [engines] in a board file of your own.')
+            return Problem("", "", why, 'Add ncnn = ">=1.0.20260114,<2" to [engines] in a board file of your own.')
         if within(self.version, allowed):
             return None
         why = f"The payload is proven with ncnn {self.version}; the board's releases are {allowed}."
