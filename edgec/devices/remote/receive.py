@@ -129,7 +129,11 @@ def extract(wheel: str, part: str) -> None:
             data = archive.read(name)
             if name != record and digests[name] != digest(data):
                 raise ValueError("a file of the wheel is not as its RECORD says: " + name)
-            write(path, data, 0o755 if path.endswith(".so") else 0o644)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:  # in place: the whole folder is renamed when it is complete
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
     import compileall
 
     compileall.compile_dir(part, quiet=2, workers=1)  # the first start is then as fast as the next
