@@ -33,7 +33,7 @@ def compare(model, quantized, case, limit):
 
 @pytest.mark.parametrize(
     ("name", "plain", "corrected", "agree"),
-    [("resnet8_cifar10", 22, 27, 0.98), ("dscnn_kws", 25, 32, 0.99), ("ppocr_cls", 22, 22, 0.965)],
+    [("resnet8_cifar10", 22, 27, 0.98), ("dscnn_kws", 25, 32, 0.99), ("ppocr_cls", 22, 28, 0.985)],
 )
 def test_small_classifiers(zoo, name, plain, corrected, agree):
     model, dataset, case = load(zoo(name))
@@ -42,7 +42,8 @@ def test_small_classifiers(zoo, name, plain, corrected, agree):
         sqnr, same = compare(model, made.model, case, 400)
         assert sqnr > bar and same > (agree if effort == "default" else agree - 0.025)
     report = q.fusion_report(made.model)
-    assert report.unfused == () and len(report.float_layers) <= len(made.worth.dropped)
+    spared = made.spared.stretch.floats if made.spared is not None and made.spared.stretch is not None else ()
+    assert report.unfused == () and len(report.float_layers) <= len(made.worth.dropped) + len(spared)
     score = data.Evaluation(case.evaluate, name).score(Session(made.model).run)
     assert score.value >= data.Evaluation(case.evaluate, name).score(Session(model).run).value - 0.01
 
