@@ -57,6 +57,7 @@ class Api:
         if not table:
             raise CallError(f"ONNX Runtime {self.version} does not have version {API_VERSION} of its C interface")
         self._table: Any = (c_void_p * TABLE).from_address(table)
+        self._made: dict[int, Any] = {}  # functions that were asked for: making one takes as long as calling it
         self._message = returning(c_char_p, self._table[MESSAGE])
         self._environment, self.memory, self.allocator = c_void_p(), c_void_p(), c_void_p()
         self.pool: tuple[int, bool | None] | None = None
@@ -93,7 +94,11 @@ class Api:
 
     def function(self, place: int) -> Any:
         """A function of the table, which returns a status: None is "ok"."""
-        return returning(c_void_p, self._table[place])
+        return self._made.get(place) or self._make(place, c_void_p)
+
+    def _make(self, place: int, returns: Any) -> Any:
+        made = self._made[place] = returning(returns, self._table[place])
+        return made
 
     def call(self, place: int, *arguments: Any) -> None:
         """Call it. Raises CallError with ONNX Runtime's own words."""
@@ -110,7 +115,7 @@ class Api:
     def give_back(self, place: int, handle: c_void_p) -> None:
         """Free a handle."""
         if handle:
-            returning(None, self._table[place])(handle)
+            (self._made.get(place) or self._make(place, None))(handle)
             handle.value = None
 
 

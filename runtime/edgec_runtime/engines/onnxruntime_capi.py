@@ -10,7 +10,7 @@ import os
 
 from edgec_runtime.engines import base, native
 from edgec_runtime.engines import onnxruntime_api as ort
-from edgec_runtime.engines.foreign import byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from edgec_runtime.engines.foreign import byref, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from edgec_runtime.engines.library import Library, find
 from edgec_runtime.engines.memory import Port, refuse, takes, trim
 from edgec_runtime.engines.native import CallError
@@ -52,7 +52,7 @@ class Executable(native.Executable):
         self.threaded = options.get("threads") != 1
         self._session = c_void_p()
         self._values: list[c_void_p] = []
-        self._dynamic = False
+        self._sizes: Any = (c_int64 * 0)()
         try:
             self._open()
             self.inputs = self._described(0)
@@ -180,15 +180,16 @@ class Executable(native.Executable):
         api.call(ort.SHAPE_OF, value, byref(info))
         try:
             api.call(ort.RANK, info, byref(rank))
-            sizes = (c_int64 * rank.value)()
+            sizes = self._sizes if len(self._sizes) == rank.value else (c_int64 * rank.value)()
             api.call(ort.SIZES, info, sizes, rank)
         finally:
             api.give_back(ort.RELEASE_SHAPE, info)
+        self._sizes = sizes  # a new kind of C array is a new class, which takes long to make
         shape = tuple(sizes)
         made = port if shape == port.shape else Port(port.name, port.dtype, shape)
         if made.nbytes:
             api.call(ort.TENSOR_DATA, value, byref(data))
-            made.view[:] = memoryview((c_char * made.nbytes).from_address(data.value or 0)).cast("B")
+            made.memory.raw = type(made.memory).from_address(data.value or 0)
         return made
 
     def fail(self, status: Any) -> None:
