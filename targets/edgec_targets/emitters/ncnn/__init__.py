@@ -25,6 +25,8 @@ class Ncnn:
 
     name = "ncnn"
     fixed_sizes = True
+    optional = True
+    """Nobody misses its payload where its package isn't installed."""
 
     @property
     def version(self) -> str:
@@ -40,7 +42,7 @@ class Ncnn:
         Raises UnsupportedError (E441, exit 4) that names the nodes that ncnn can't run, or says that ncnn's answers
         differ from ONNX Runtime's; MissingError (E1042, exit 10) without the engine.
         """
-        from edgec_targets.memory import estimate
+        from edgec_targets.emitters.ncnn.memory import needed
 
         if precision not in (_FLOAT, _HALF):
             problem = Problem("", "", f"ncnn payloads are float; {precision} is not.", "Use another engine's payload.")
@@ -61,7 +63,7 @@ class Ncnn:
             options=_options(board),
             isa=_BASELINE.get(board.arch, ()),
             portable=True,
-            memory=estimate(model).total,
+            memory=needed(model, written),
             numbers="half" if precision == _HALF else "float32",
             package="ncnn",
         )
