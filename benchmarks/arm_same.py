@@ -27,7 +27,8 @@ from edgec_targets import registry
 from edgec_toolchains import aarch64
 
 HERE = "x86-64"
-INPUTS = {"minilm_sts": 4}  # 30 elsewhere; MiniLM takes minutes an input
+FEW = 8  # inputs on which the first difference is looked for
+INPUTS = {"minilm_sts": 4, "silero_vad": 2}  # 30 elsewhere; MiniLM takes minutes an input, Silero's are of 32 pieces
 Answers = Sequence[Mapping[str, Any]]
 
 
@@ -52,11 +53,52 @@ def same(case: str) -> dict[str, Any]:
     found["all the same"] = len(every) == 1
     if not found["all the same"]:
         found["onnxruntime to litert, largest difference"] = apart(given["onnxruntime"], given["litert"])
+        found["first apart"] = _first_apart(cut, feeds)
     if ("cortex-a76", "litert") in shipped:
         row, _ = _everywhere({core: shipped[core, "litert"] for core in arm_payloads.BOARDS}, feeds, "litert")
         found["litert, shipped"] = row
     print(f"  {case} {json.dumps(found)}", flush=True)
     return found
+
+
+def _first_apart(cut: onnx.ModelProto, feeds: Sequence[Any]) -> dict[str, str]:
+    """Which operator the first differing integers come from, with all integers of the model as outputs."""
+    every = onnx.shape_inference.infer_shapes(cut)
+    made_by = {name: node for node in every.graph.node for name in node.output}
+    ends = [node.output[0] for node in every.graph.node if node.op_type == "QuantizeLinear"]
+    types = {node.output[0]: _type(every, node) for node in every.graph.node if node.op_type == "QuantizeLinear"}
+    del every.graph.output[:]
+    every.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in ends)
+    for value in every.graph.output:
+        value.type.tensor_type.elem_type = types[value.name]
+    every = onnx.shape_inference.infer_shapes(every)
+    onnxruntime_file = _kept(every.SerializeToString())
+    few = feeds[:FEW]
+    answers = {
+        "onnxruntime here": on_host(onnxruntime_file, few, "onnxruntime"),
+        "onnxruntime": _answers("cortex-a76", onnxruntime_file, few, "onnxruntime"),
+        "litert": _answers("cortex-a76", _converted(every, arm_payloads.BOARDS["cortex-a76"]), few, "litert"),
+    }
+
+    def first(one: Answers, other: Answers) -> str:
+        for name in ends:
+            if any(not np.array_equal(a[name], b[name]) for a, b in zip(one, other, strict=True)):
+                source = made_by[name].input[0]
+                while (node := made_by.get(source)) is not None and node.op_type in ("Relu", "Clip", "Reshape"):
+                    source = node.input[0]
+                return f"{node.op_type} {node.name}" if node is not None else source
+        return f"none on {len(few)} inputs"
+
+    return {
+        "onnxruntime, x86-64 to ARM": first(answers["onnxruntime here"], answers["onnxruntime"]),
+        "onnxruntime to litert, on ARM": first(answers["onnxruntime"], answers["litert"]),
+    }
+
+
+def _type(model: onnx.ModelProto, node: onnx.NodeProto) -> int:
+    """The element type of a QuantizeLinear's result: its zero point's, else uint8."""
+    known = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    return known.get(node.input[2], onnx.TensorProto.UINT8) if len(node.input) > 2 else onnx.TensorProto.UINT8
 
 
 def _feeds(case: str) -> list[dict[str, Any]]:

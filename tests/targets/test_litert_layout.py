@@ -102,6 +102,18 @@ CASES = {
            c = Conv(x, w) r = Relu(c) f = Flatten(r) y = Gemm<transB = 1>(f, m) }""",
         1,
     ),
+    "many small pieces of a last axis are cut with that axis first": (
+        """g (float[1,900,4] x) => (float[1,900,4] y)
+           <int64[1] o = {0}, int64[1] m = {2}, int64[1] e = {4}, int64[1] k = {2}> {
+           a = Slice(x, o, m, k) b = Slice(x, m, e, k) c = Exp(b) d = Mul(a, c) y = Concat<axis = 2>(d, c) }""",
+        2,
+    ),
+    "a few are cut where they lie": (
+        """g (float[1,9,4] x) => (float[1,9,4] y)
+           <int64[1] o = {0}, int64[1] m = {2}, int64[1] e = {4}, int64[1] k = {2}> {
+           a = Slice(x, o, m, k) b = Slice(x, m, e, k) c = Exp(b) d = Mul(a, c) y = Concat<axis = 2>(d, c) }""",
+        0,
+    ),
     "both readers of one value share its transposition": (
         """g (float[1,4,8,8] x, float[4,4,1,1] v) => (float[1,4,8,8] y, float[1,4,8,8] z) {
            y = Conv(x, v) z = MaxPool<kernel_shape = [1,1]>(x) }""",

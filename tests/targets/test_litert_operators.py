@@ -164,6 +164,13 @@ def test_recurrent(op: str, gates: int, outputs: int, attributes: dict[str, Any]
     check(*model(op, *inputs, outputs=outputs, hidden_size=units, **attributes), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(200, 2), (1, 300, 2), (1, 2, 15, 15), (3, 2)])
+def test_a_softmax_of_pairs_is_a_logistic_function(shape: tuple[int, ...]) -> None:
+    large = Fed(40 * normal(*shape))
+    counts = check(*model("Softmax", large, axis=shape.index(2)), atol=1e-6)
+    assert ("LOGISTIC" in counts) == (np.prod(shape) >= 256) and ("SOFTMAX" in counts) != ("LOGISTIC" in counts)
+
+
 def test_a_normalizations_mean_and_factor() -> None:
     check(*model("LayerNormalization", x(2, 3, 8), normal(8), normal(8), outputs=3))
 

@@ -10,6 +10,9 @@ With two layouts in a region, the usual case, one minimum cut gives the least su
 one after the other: who gains by moving to it (alpha expansion: Boykov, Veksler, Zabih, "Fast approximate energy
 minimization via graph cuts", 2001; the term for readers is their P^n model with one more label).
 A transposition that moves only axes of length one is a reshape, and costs nearly nothing.
+
+Slices and concatenations run in any layout, but copy a piece for each index of the axes before theirs: along the last
+axis of many rows that costs more than two transpositions. Such an operator may put its axis first, and pays for pieces.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ from edgec_targets.emitters.litert.values import shape, stored
 
 _CALL = 4096
 """Bytes moved that one more operator is worth: what a call costs beside the copying."""
+_PIECE = 20
+"""The same for a piece that a slice or a concatenation copies."""
+_PIECES = ("Concat", "Slice", "Split")
 
 
 @dataclass
@@ -77,6 +83,7 @@ class _Chooser:
         """The energy of all regions at once: they don't share terms, so that is the sum of their minima."""
         self._make_sites()
         terms = [t for v in self._values() if (t := self._term(v)) is not None]
+        terms += [t for node in self._rules if (t := self._pieces(node)) is not None]
         labels = minimise(self._sites, terms)
         result = Layouts()
         for key, number in self._site_of.items():
@@ -114,6 +121,9 @@ class _Chooser:
                 rank = len(shape(value))
                 last = how.last if isinstance(how, Tied) else None
                 wanted = [] if last is None else [(*(a for a in range(rank) if a != last), last)]
+                cut = _cut_axis(node) if isinstance(how, Tied) else None
+                if cut is not None:
+                    wanted.append(_first(rank, cut))
                 own = [identity(rank), *wanted]
                 self._site(node, value, own, None if last is None else last)
             else:
@@ -138,6 +148,22 @@ class _Chooser:
 
         self._site_of[key] = len(self._sites)
         self._sites.append(Site(region.root(value), [region.label(value, c) for c in candidates], allowed))
+
+    def _pieces(self, node: ir.Node) -> Term | None:
+        """What a slice or concatenation pays for pieces in a layout: a conversion to the one with its axis first."""
+        axis, how = _cut_axis(node), self._rules[node]
+        if axis is None or not isinstance(how, Tied):
+            return None
+        value, several = _anchor(node, how), max(len(node.inputs) if node.op_type == "Concat" else 1, len(node.outputs))
+        dims = shape(value)
+        best = self._regions.label(value, _first(len(dims), axis))
+
+        def cost(label: Perm, _: Perm) -> int:
+            local = self._regions.local(value, label)
+            before = math.prod(dims[a] for a in local[: local.index(axis)])
+            return _PIECE * several * (before - 1)
+
+        return Term(self._regions.root(value), self._site_of[node], [best], cost)
 
     def _term(self, value: ir.Value) -> Term | None:
         """What a value's readers cost, given who writes it."""
@@ -181,6 +207,22 @@ class _Chooser:
             return 1 if same else moved
 
         return Term(root, writer, readers, cost)
+
+
+def _cut_axis(node: ir.Node) -> int | None:
+    """The one axis that a node cuts or joins along."""
+    if node.op_type not in _PIECES or node.domain not in ("", "ai.onnx"):
+        return None
+    whole, part = (node.inputs[0], node.outputs[0]) if node.op_type != "Concat" else (node.outputs[0], node.inputs[0])
+    try:
+        differ = [a for a, (n, m) in enumerate(zip(shape(whole), shape(part), strict=True)) if n != m]
+    except (Refusal, ValueError):
+        return None
+    return differ[0] if len(differ) == 1 else None
+
+
+def _first(rank: int, axis: int) -> Perm:
+    return (axis, *(a for a in range(rank) if a != axis))
 
 
 def _anchor(node: ir.Node, how: Layout) -> ir.Value:

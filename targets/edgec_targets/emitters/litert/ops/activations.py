@@ -8,10 +8,13 @@ import onnx_ir as ir
 from edgec_targets.emitters.litert.context import Context
 from edgec_targets.emitters.litert.file import Tensor
 from edgec_targets.emitters.litert.fusion import activation, bounds
+from edgec_targets.emitters.litert.ops.products import fully_connected
 from edgec_targets.emitters.litert.registry import Tied, operator
 from edgec_targets.emitters.litert.schema import schema
 from edgec_targets.emitters.litert.values import array, axis, given, number, rank, shape, text
 
+_MANY_PAIRS = 256
+"""Elements: from here on, softmax of pairs costs more for its calls by row than two operators over all."""
 _SIMPLE: dict[str, tuple[str, str | None]] = {
     "Abs": ("ABS", "AbsOptions"),
     "Ceil": ("CEIL", None),
@@ -218,8 +221,12 @@ def _last_axis(node: ir.Node) -> Tied:
 
 @operator("Softmax", "LogSoftmax", layout=_last_axis)
 def softmax(ctx: Context, node: ir.Node) -> None:
-    """Along the last axis of the layout."""
+    """Along the last axis of the layout. Of two elements a and b, it is the logistic function of a − b and of b − a."""
     x, out = ctx.tied(node, 0), ctx.result(node, ctx.perm(node))
+    if node.op_type == "Softmax" and x.dtype == "float32" and x.shape[-1] == 2 and x.size >= _MANY_PAIRS:
+        differences = ctx.file.constant(np.array([[1, -1], [-1, 1]], np.float32))
+        ctx.unary("LOGISTIC", fully_connected(ctx, x, differences, None, None, 0, keep=len(x.shape) > 2), out)
+        return
     if node.op_type == "Softmax":
         ctx.unary("SOFTMAX", x, out, "SoftmaxOptions", beta=1.0)
     else:
