@@ -58,7 +58,7 @@ class Expected:
             answers.append(real.run(feed))
             inner.append(before.run(feed))
             self.feeds.append(feed)
-            size += sum(a.nbytes for a in (*answers[-1], *inner[-1]))
+            size += sum(getattr(a, "nbytes", 0) for a in (*answers[-1], *inner[-1]))  # sequences are lists
             if size > MEMORY:
                 break
         floats = [n for n, a in enumerate(answers[0]) if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size]
