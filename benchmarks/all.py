@@ -15,6 +15,8 @@ STEPS = (
     ["-m", "benchmarks.int8_speed"],
     ["benchmarks/cold_start_format.py"],
     ["benchmarks/node_suite.py", "--engine", "onnxruntime", "--engine", "bundle"],
+    ["-m", "benchmarks.litert_coverage"],
+    ["-m", "benchmarks.litert_nodes"],
 )
 
 failed = []
