@@ -180,6 +180,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def keep(rows: Sequence[dict[str, Any]]) -> None:
+    """Put a core's rows into the results, in place of its former ones, and all of them into docs/arm.md."""
+    path = record.RESULTS / "kernel_counts.json"
+    before = json.loads(path.read_text())["figures"] if path.is_file() else []
+    new = {row["core"] for row in rows}
+    several = [row for row in before if row["core"] not in new] + list(rows)
+    order = list(zoo.CASES)
+    several.sort(key=lambda row: (order.index(row["model"]), row["precision"], list(CORES.values()).index(row["core"])))
+    record.save("kernel_counts", several)
+    into_docs(table(several))
+
+
 def into_docs(text: str) -> None:
     """Put the table where docs/arm.md has its marks."""
     path = Path(__file__).parents[1] / "docs" / "arm.md"
@@ -201,9 +213,8 @@ def main(arguments: Sequence[str]) -> None:
             measure(folder)
         if "show" in wanted:
             profiles.load.cache_clear()
-            rows = show(folder, cores)
-            record.save("kernel_counts", rows)
-            into_docs(table(rows))
+            for core in cores:
+                keep(show(folder, [core]))
 
 
 if __name__ == "__main__":
