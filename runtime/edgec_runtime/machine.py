@@ -57,7 +57,7 @@ def older(have: str, need: str) -> bool:
 
 def _isa(path: str) -> frozenset[str]:
     """The features of the first processor; the kernel lists those that all cores share."""
-    found = _field(path, b"flags", 16384) or _field(path, b"Features", 16384)
+    found = _field(path, b"Features", 16384) or _field(path, b"flags", 16384)  # Arm first: it has the slower cores
     return frozenset(found.partition(":")[2].split())
 
 

@@ -49,6 +49,8 @@ STATUS = {
 # LiteRtRankedTensorType is the number of the element's type and a layout. Plain numbers, since ctypes' structures take
 # longer to make than a model takes to load.
 LAYOUT, MAX_RANK, RANK_BITS = 17, 8, 0x7F
+Layout: Any = c_int32 * LAYOUT  # kept: a kind of C array whose last instance is gone is made anew, which takes long
+RankedType: Any = c_int32 * (1 + LAYOUT)
 
 
 def library() -> Library | None:
@@ -174,7 +176,7 @@ class Executable(native.Executable):
         api.call(f"LiteRtGetNumSignature{kind}s", signature, byref(count))
         found = []
         for index in range(count.value):
-            name, tensor, kind_of = c_char_p(), c_void_p(), (c_int32 * (1 + LAYOUT))()
+            name, tensor, kind_of = c_char_p(), c_void_p(), RankedType()
             place = c_size_t(index)
             api.call(f"LiteRtGetSignature{kind}Name", signature, place, byref(name))
             api.call(f"LiteRtGetSignature{kind}TensorByIndex", signature, place, byref(tensor))
@@ -188,7 +190,7 @@ class Executable(native.Executable):
         api = self._api
         shapes_in, shapes_out = [], []
         for index in range(len(self.inputs)):
-            layout = (c_int32 * LAYOUT)()
+            layout = Layout()
             place = c_size_t(index)
             api.call("LiteRtGetCompiledModelInputTensorLayout", self._compiled, c_size_t(0), place, byref(layout))
             shapes_in.append(_shape(layout[:]))
@@ -213,7 +215,7 @@ class Executable(native.Executable):
         self.set_ports(ports_in, ports_out)
 
     def _buffer(self, port: Port) -> c_void_p:
-        kind = (c_int32 * (1 + LAYOUT))(_NUMBERS[port.dtype], len(port.shape), *port.shape)
+        kind = RankedType(_NUMBERS[port.dtype], len(port.shape), *port.shape)
         handle = c_void_p()
         self._api.call(
             "LiteRtCreateTensorBufferFromHostMemory", byref(kind), c_void_p(port.address), c_size_t(port.nbytes), None,
