@@ -151,3 +151,10 @@ def test_the_launcher_takes_any_folder(tmp_path, monkeypatch):
     environment = {"PATH": os.defpath, "HOME": str(tmp_path)}
     ran = subprocess.run([done["activate"]["launcher"], "--version"], capture_output=True, text=True, env=environment)
     assert ran.stdout.startswith("edgec-rt "), ran.stderr
+
+
+def test_it_is_python_3_9():
+    pytest.importorskip("vermin", reason="vermin is part of `make lint`")
+    command = [sys.executable, "-c", "import vermin; vermin.main()", "-q", "-t=3.9-", "--eval-annotations"]
+    done = subprocess.run([*command, "--no-tips", str(setup.RECEIVE)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from edgec_runtime import elf
 from edgec_toolchains import wheelhouse
 from edgec_toolchains.wheelhouse import fetch, runtime_files, wheel
@@ -39,7 +41,9 @@ def _write(folder: Path, data: bytes, small: bool = False) -> Path:
     if small:
         names = ("__init__.py", "__main__.py", "cli/main.py")
         runtime = replace(runtime, files={f"edgec_runtime/{n}": runtime.files[f"edgec_runtime/{n}"] for n in names})
-    made = wheel.build(runtime, source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wheel, "LEVEL", 1)  # packing tightly takes seconds
+        made = wheel.build(runtime, source)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / made.name).write_bytes(made.data)
     return folder / made.name

@@ -29,6 +29,7 @@ GLIBC_OF_GLIBCXX = (
 )  # fmt: skip
 """The oldest manylinux policy whose systems have this libstdc++ (pypa/auditwheel, manylinux-policy.json)."""
 
+LEVEL = 9  # of deflate
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time that ZIP can write: a build has no date
 
 
@@ -145,4 +146,4 @@ def _write(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3  # Unix, whatever this machine is: the permissions below are read
     entry.external_attr = (0o100755 if ".so" in name.rpartition("/")[2] and "version" not in name else 0o100644) << 16
-    archive.writestr(entry, data, compresslevel=9)
+    archive.writestr(entry, data, compresslevel=LEVEL)
