@@ -180,6 +180,35 @@ def test_an_option_that_ncnn_lacks_is_refused(tmp_path):
         models.load(tmp_path, speed=9)
 
 
+@needs_ncnn
+def test_a_module_that_is_in_no_package(tmp_path):
+    """As in a wheel that has the runtime and the engine's file together; the variable says where it is."""
+    real = ncnn.library()
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    file = folder / os.path.basename(real.path)
+    file.symlink_to(real.path)
+    (folder / f"{file.name}.version").write_text(real.version)
+    package = os.path.dirname(real.path)
+    (tmp_path / "ncnn.libs").symlink_to(f"{package}.libs")  # where its OpenMP library is looked for
+    program = """
+import sys
+from pathlib import Path
+sys.path[:] = [entry for entry in sys.path if not (Path(entry) / "ncnn").is_dir()]
+from edgec_runtime.engines import ncnn
+from edgec_runtime.payload import StoredPayload
+files = {role: f"{sys.argv[1]}/{role}" for role in ncnn.ROLES}
+engine = ncnn.Engine()
+engine.load(StoredPayload({"files": files}, files), {}).close()
+print(engine.version(), ncnn.module().__file__)
+"""
+    models.payload(tmp_path, models.relu())
+    environment = {**os.environ, **_path(), ncnn.VARIABLE: str(file)}
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout == f"{real.version} {file}\n", done.stderr
+
+
 def test_without_the_package_the_payload_is_refused_and_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv(ncnn.VARIABLE, "")
     engine = ncnn.Engine()
@@ -201,7 +230,7 @@ def test_a_package_that_crashes_is_refused(tmp_path, monkeypatch):
     """As a wheel does whose instructions the CPU lacks."""
     monkeypatch.delitem(sys.modules, "ncnn", raising=False)
     monkeypatch.setattr(ncnn_check, "_passed", set())
-    monkeypatch.setattr(ncnn_check, "_computes", lambda: os.kill(os.getpid(), 4))
+    monkeypatch.setattr(ncnn_check, "_computes", lambda path: os.kill(os.getpid(), 4))
     with pytest.raises(RefusedError) as caught:
         models.load(tmp_path, proven=False)
     assert "died of signal 4" in caught.value.why

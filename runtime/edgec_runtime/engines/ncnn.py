@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "EDGEC_NCNN_LIBRARY"  # names the module's file; "" says that there is none
 OPTIONS = ("threads", "spinning", "arena")
+NAME = "ncnn"
 WAITING = "OMP_WAIT_POLICY"
 ROLES = ("param", "bin", "interface")
 OFF = (
@@ -46,7 +47,7 @@ DTYPE = "float32"
 
 def library() -> Library | None:
     """The package's module, or None. It is found without importing anything of the package."""
-    return find(_is_module, variable=VARIABLE, package="ncnn", folder="", distribution="ncnn")
+    return find(_is_module, variable=VARIABLE, package=NAME, folder="", distribution=NAME)
 
 
 def _is_module(name: str) -> bool:
@@ -58,23 +59,41 @@ def _is_module(name: str) -> bool:
     return name[4:] in extension_suffixes()
 
 
-def module(*, spinning: bool = False) -> Any:
-    """The package, imported. Raises CallError where it can't be.
+def module(path: str = "", *, spinning: bool = False) -> Any:
+    """The package, imported; or the module at `path`, where that is in no package. Raises CallError where it can't be.
 
-    The OpenMP library that the package brings reads its environment once, as it is loaded.
+    The OpenMP library that comes with it reads its environment once, as it is loaded.
     """
-    from importlib import import_module
-
     sleepy = not spinning and WAITING not in os.environ
     if sleepy:
         os.environ[WAITING] = "passive"
     try:
-        return import_module("ncnn")
+        return _imported(path)
     except (ImportError, OSError) as error:
-        raise CallError(f"the package ncnn can't be imported: {error}") from None
+        raise CallError(f"ncnn can't be imported: {error}") from None
     finally:
         if sleepy:
             del os.environ[WAITING]
+
+
+def _imported(path: str) -> Any:
+    import sys
+    from importlib import import_module
+
+    # One process can have the module once, so it has the package's name however it was found.
+    if NAME in sys.modules or not path or os.path.isfile(os.path.join(os.path.dirname(path), "__init__.py")):
+        return import_module(NAME)
+    from importlib.machinery import ExtensionFileLoader
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec: Any = spec_from_file_location(NAME, path, loader=ExtensionFileLoader(NAME, path))
+    found = sys.modules[NAME] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(found)
+    except BaseException:
+        del sys.modules[NAME]
+        raise
+    return found
 
 
 class Run:
@@ -228,7 +247,7 @@ class Engine(base.Engine):
                 ncnn_check.check(self._found)
             interface = ncnn_files.read(payload.buffer("interface"))
             ncnn_files.check(interface, bytes(payload.buffer("param")), len(payload.buffer("bin")))
-            module(spinning=options.get("spinning") is True)
+            module(self._found.path, spinning=options.get("spinning") is True)
             LOADED.setdefault(self._found.path, self._found.stamp())
             executable = Executable((_open(payload, "param"), _open(payload, "bin")), interface, threads)
             if not proven:

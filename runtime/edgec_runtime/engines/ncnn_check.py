@@ -28,13 +28,13 @@ def check(library: Library) -> None:
     stamp = library.stamp()
     if stamp in _passed or "ncnn" in sys.modules:
         return
-    problem = cut_short(library.path) or (_in_a_child() if hasattr(os, "fork") else _computes())
+    problem = cut_short(library.path) or (_in_a_child(library.path) if hasattr(os, "fork") else _computes(library.path))
     if problem:
         raise CallError(f"{library.path} does not work on this machine: {problem}")
     _passed.add(stamp)
 
 
-def _in_a_child() -> str:
+def _in_a_child(path: str) -> str:
     """What is wrong, or nothing."""
     import time
 
@@ -47,7 +47,7 @@ def _in_a_child() -> str:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             if "faulthandler" in sys.modules:
                 sys.modules["faulthandler"].disable()
-            os.write(into, (_computes() or "fine").encode()[:4000])
+            os.write(into, (_computes(path) or "fine").encode()[:4000])
             status = 0
         finally:
             os._exit(status)
@@ -72,13 +72,14 @@ def _in_a_child() -> str:
     return "" if said == "fine" else said or "it ended without a word"
 
 
-def _computes() -> str:
+def _computes(path: str) -> str:
     from struct import pack
 
     from edgec_runtime.engines import ncnn
     from edgec_runtime.engines.ncnn_files import Interface, Port
 
     try:
+        ncnn.module(path)
         interface = Interface([Port("x", (1, 4), "x", (4,))], [Port("y", (1, 4), "y", (4,))], 0)
         model = ncnn.Executable((_file(PARAM), _file(b"")), interface, 1)
         answer = model.run(["y"], {"x": memoryview(pack("4f", *GIVEN)).cast("f", (1, 4))})[0]
