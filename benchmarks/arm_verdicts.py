@@ -69,7 +69,7 @@ def inferences(figures: Mapping[str, Any]) -> Iterator[Row]:
             note = f"nothing to compare with: {', '.join(missing)}" if missing else ""
             yield judged(
                 f"instructions, int8, chosen payload, {core}, over the packages' best on {whose} files",
-                "each ≤ 1.00", shown, bool(ratios) and all(r <= 1.0 for r, _ in ratios.values()), note,
+                "each ≤ 1.00", shown, bool(ratios) and all(round(r, 2) <= 1.0 for r, _ in ratios.values()), note,
             )  # fmt: skip
             if whose == "other tools'":
                 good = [case for case, (ratio, _) in ratios.items() if ratio <= 0.9]
