@@ -140,7 +140,10 @@ def choose(
             executable = adapter.load(source, options)
             _agree(manifest, executable)
         except RefusedError as error:
-            refused[entry["id"]] = f"{error.what}: {error.why}" if error.why else error.what
+            from edgec_runtime import preflight
+
+            words = f"{error.what}: {error.why}" if error.why else error.what
+            refused[entry["id"]] = preflight.explained(words, adapter, here)
             continue
         except MemoryError:
             refused[entry["id"]] = "memory ran out while it was loaded"

@@ -102,6 +102,24 @@ def library_problems(library: Library, machine: Machine) -> Iterator[str]:
     if found.machine != machine.arch:
         yield f"{name} is for {found.machine}; this machine is {machine.arch}"
         return
+    yield from _too_old(found, name, machine)
+
+
+def explained(words: str, engine: Engine, machine: Machine) -> str:
+    """Why an engine refused, in its own words; where its library needs a newer system, in that sentence instead."""
+    library = engine.library()
+    if library is None or not machine.glibc:
+        return words
+    try:
+        found = elf.read(library.path)
+    except (OSError, ValueError):
+        return words
+    name = f"{os.path.basename(library.path)} {library.version}".strip()
+    return next(_too_old(found, name, machine), words)
+
+
+def _too_old(found: elf.Elf, name: str, machine: Machine) -> Iterator[str]:
+    """What of the system's own libraries is older than this one needs."""
     floor = found.floor()
     if floor and not machine.glibc:
         yield f"{name} needs glibc {floor}; this system has another C library"

@@ -200,3 +200,27 @@ def test_install_refuses_an_engine_library_that_the_system_can_not_load(model_ki
     with pytest.raises(UnsupportedError) as error:
         install(model_kit.write(tmp_path))
     assert "libonnxruntime.so.1.32.0" in error.value.why and "needs glibc 9.99" in error.value.why
+
+
+def test_a_load_that_is_refused_says_what_the_library_needs_instead_of_the_loaders_words(
+    model_kit, root, tmp_path, monkeypatch
+):
+    import edgec_runtime as rt
+    from edgec_runtime.engines.base import RefusedError
+
+    path = tmp_path / "libLiteRt.so"
+    path.write_bytes(elf_files.library(versions={"libc.so.6": ("GLIBC_9.99",)}))
+    engine = Fake("1.30.0", Library(str(path), "2.3.0"))
+
+    def refuses(payload, options):
+        raise RefusedError("the engine refuses the model", "version `GLIBC_9.99' not found")
+
+    engine.load = refuses
+    monkeypatch.setattr(select, "engine_for", lambda entry: engine)
+    with pytest.raises(UnsupportedError) as error:
+        rt.load(model_kit.write(tmp_path))
+    assert f"libLiteRt.so 2.3.0 needs glibc 9.99; this system has {machine.glibc()}" in error.value.why
+    path.write_bytes(elf_files.library(versions={"libc.so.6": ("GLIBC_2.4",)}))
+    with pytest.raises(UnsupportedError) as error:
+        rt.load(model_kit.write(tmp_path))
+    assert "the engine refuses the model: version `GLIBC_9.99' not found" in error.value.why
