@@ -90,7 +90,7 @@ def compile(
     left_out: dict[str, dict[str, str]] = {}
     groups = quantize.groups(kinds, request)
     by_passes = {passes: each.model for passes, each in fused.items()}
-    decided = splits.splits(by_passes, kinds, request) if "int8" in wanted else {}
+    decided = splits.splits(by_passes, kinds, request, given.batch) if "int8" in wanted else {}
     already = quantize.Already()
     quantized = {
         key: quantize.run(

@@ -156,6 +156,17 @@ def _splits(model: ir.Model, emitter: Emitter) -> bool:
     return bool(free) and all(isinstance(d, int) for s in free for d in list(s)[1:])
 
 
+def fits(model: ir.Model, emitter: Emitter, engines: Collection[str], batch: str) -> bool:
+    """Whether the sizes that a model leaves free are no obstacle to an engine's payload, as `emit` judges it."""
+    if _splits(model, emitter) and batch != UNKNOWN:
+        return True
+    try:
+        _sizes(model, emitter, engines)
+    except UnsupportedError:
+        return False
+    return True
+
+
 def _sizes(model: ir.Model, emitter: Emitter, engines: Collection[str]) -> None:
     """Raise UnsupportedError where an engine would fix a size that the model leaves free and nobody asked for it."""
     if not emitter.fixed_sizes or emitter.name in engines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,28 @@ def test_what_is_predicted_is_in_the_report_and_orders_the_payloads(files: Path,
         assert "first: about" in why
         assert "not a time" in why
     assert {row["core"] for row in found.values()} == {"dotprod", "armv8.0"}
+
+
+def test_an_engine_that_can_not_run_the_model_decides_nothing(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LiteRT would win by far and wants another split; it is missing, so ONNX Runtime's is made."""
+
+    class Cheap(Fixed):
+        def node_cost(self, node: Any) -> Cost:
+            cost = super().node_cost(node)
+            return Cost(cost.in_float / 9, cost.in_integer / 9)
+
+    known = {"litert": Cheap("first"), "onnxruntime": Fixed("third")}
+    monkeypatch.setattr(splits, "kernels", lambda engine, board: known[engine])
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ai_edge_litert.schema_py_generated", None)
+        compiled = made(files, tmp_path / "m.edge")
+    assert [p["engine"] for p in compiled.manifest["payloads"]] == ["onnxruntime"]
+    assert compiled.report["quantization"]["worth"]["left_in_float"] == ["third"]
+    pytest.importorskip("ai_edge_litert")
+    compiled = made(files, tmp_path / "n.edge")
+    assert compiled.report["quantization"]["worth"]["left_in_float"] == ["first"]
 
 
 def test_whose_costs_are_taken() -> None:
