@@ -78,5 +78,5 @@ def checked(given: Any, vectors: Any, *, pick: int = 0, parallel: bool = False) 
         found = candidates(nest, vectors)
         tiles[nest.key] = found[pick % len(found)]
     scheduled = build.scheduled(functions, nests, tiles, vectors, parallel=parallel)
-    proof.check(proto, made, scheduled.module)
+    proof.check(proto, made, build.build(scheduled.module, tvm.target.Target("llvm")))
     return made, scheduled, nests

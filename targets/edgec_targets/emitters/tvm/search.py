@@ -24,7 +24,9 @@ from edgec_targets.emitters.tvm.tiles import Nest, Tile, candidates
 
 SECONDS = 40.0
 """Wall time of a search by measuring, compiling its candidates included."""
-_TRIED, _TRIED_EMULATED = 6, 4
+_TRIED, _TRIED_EMULATED = 6, 3
+_MOST = 24
+"""Nests that are counted, those of the most work: candidates are compiled and run in one go."""
 _ROUNDS, _TURN = 7, 0.002
 """Rounds over the candidates, and seconds of each one's turn."""
 _NEARLY = 0.02
@@ -54,12 +56,11 @@ def counted(
     core: str,
 ) -> Tiles:  # fmt: skip
     """Tiles by instructions on an emulated core; unchanged where the emulator has none, or takes too long."""
-    todo = [(name, nest) for name, nest in _distinct(nests, program) if nest.key not in tiles]
+    todo = [(name, nest) for name, nest in _distinct(nests, program) if nest.key not in tiles][:_MOST]
     variants, tried = {}, []
     trial = Program([], [], [], {}, {})
-    each = _TRIED_EMULATED if len(todo) <= 24 else 2
     for name, nest in todo:
-        for number, tile in enumerate(candidates(nest, cpu.vectors)[:each]):
+        for number, tile in enumerate(candidates(nest, cpu.vectors)[:_TRIED_EMULATED]):
             variant = f"{name}__{number}"
             scheduled = build.attempt(functions[name], tile, cpu.vectors, parallel=False)
             if scheduled is not None:

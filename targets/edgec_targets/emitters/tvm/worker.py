@@ -51,8 +51,8 @@ def _compile(folder: Path, job: Mapping[str, Any]) -> dict[str, Any]:
         if nest.key not in tiles:
             tiles[nest.key] = candidates(nest, cpu.vectors)[0]
     scheduled = build.scheduled(functions, nests, tiles, cpu.vectors, parallel=job["parallel"])
-    proof.check(model, made, scheduled.module)
     built = build.build(scheduled.module, target)
+    proof.check(model, made, proof.library(cpu, built, scheduled))
     built.write_to_file(str(folder / "kernels.o"), "o")
     text = code.tables(made, (job["names"][0], job["names"][1]), spread=scheduled.spread)
     link.link(folder, ["kernels.o"], text, code.blob(made), arch=cpu.arch, glibc=cpu.glibc)
