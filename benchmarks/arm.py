@@ -48,14 +48,13 @@ def coverage() -> dict[str, Any]:
     }}  # fmt: skip
 
 
-CONVNETS = ("dscnn_kws", "resnet8_cifar10", "ppocr_cls", "efficientnet_lite0", "ultraface")
 WHOLE: dict[str, Callable[[], dict[str, Any]]] = {
     "start": arm_start.start, "calls": arm_start.call, "coverage": coverage, "sharing": sharing_.sharing,
 }  # fmt: skip
 BY_CASE: dict[str, tuple[tuple[str, ...], Callable[[str], dict[str, Any]]]] = {
     "models": (zoo.CASES, arm_payloads.models), "floats": (arm_payloads.FLOATS, arm_payloads.floats),
     "same": (zoo.CASES, arm_same.same), "host": (zoo.CASES, arm_host.host),
-    "x86": (CONVNETS, float_payloads.measure),
+    "x86": (arm_verdicts.CONVNETS, float_payloads.measure),
 }  # fmt: skip
 
 
