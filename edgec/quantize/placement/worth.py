@@ -111,12 +111,12 @@ class Split:
         for value in values:
             producer = value.producer()
             start: Hashable = home.get(producer, _FLOAT) if producer is not None else _FLOAT
-            ends: set[Hashable] = {
+            ends: dict[Hashable, None] = dict.fromkeys(  # in order: sums of costs are then the same in every run
                 home.get(use.node, _FLOAT) for use in value.uses() if _carries(use.node, use.idx, home)
-            }
+            )
             if value.is_graph_output():
-                ends.add(_FLOAT)
-            ends -= {start}
+                ends[_FLOAT] = None
+            ends.pop(start, None)
             if not ends:
                 continue
             yield start, ("to integer", value), self._kernels.to_integer(value)
