@@ -54,9 +54,7 @@ def test_what_a_payload_has():
     assert sorted(built.files) == ["bin", "interface", "param"]
     assert built.files["param"][0] == "model.float32.ncnn.param"
     assert built.engine_version == ENGINE_VERSION and built.isa == ("asimd",) and built.portable
-    assert (
-        not built.native_code and built.options == {"threads": 4, "spinning": False}
-    )
+    assert not built.native_code and built.options == {"threads": 4, "spinning": False}
     found = estimate(small())
     assert built.memory == found.weights + 4 * 6 * 3 * 9 * 4 + 2 * found.activations  # one 3 × 3 kernel
     interface = json.loads(built.files["interface"][1])
@@ -147,6 +145,20 @@ def test_a_run_without_an_end_is_a_refusal(monkeypatch):
     with pytest.raises(UnsupportedError) as caught:
         EMITTER.emit(small(), board(), precision="float32")
     assert "more than 0.2 seconds" in caught.value.why
+
+
+@needs_ncnn
+def test_a_full_disk_is_a_refusal(monkeypatch):
+    """The other payloads still ship; what is left of the disk is the bundle's business."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prove, "_run", full)
+    monkeypatch.setattr(prove, "_ASKED", {})
+    with pytest.raises(UnsupportedError) as caught:
+        EMITTER.emit(small(), board(), precision="float32")
+    assert "could not be tried" in caught.value.why and "No space left" in caught.value.why
 
 
 @needs_ncnn

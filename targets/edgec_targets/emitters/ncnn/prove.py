@@ -84,7 +84,10 @@ def _prove(reference: bytes, written: Written, floors: list[float]) -> Problem |
     except Exception as e:  # the engine raises a class of its own for each of its status codes
         return _problem(f"ONNX Runtime, which it is compared with, refuses the model: {' '.join(str(e).split())[:300]}")
     with tempfile.TemporaryDirectory(prefix="edgec-ncnn-") as folder:
-        found = _run(Path(folder), written, samples)
+        try:
+            found = _run(Path(folder), written, samples)
+        except OSError as e:  # a full disk
+            return _problem(f"it could not be tried: {e}")
         if isinstance(found, str):
             return _problem(found)
         for n, arrays in enumerate(wanted):
