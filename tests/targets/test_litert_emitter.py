@@ -19,7 +19,7 @@ pytest.importorskip("ai_edge_litert")
 import onnxruntime as ort
 
 from edgec_targets.emitters.litert import prove
-from edgec_targets.emitters.litert.conversion import convert
+from edgec_targets.emitters.litert.conversion import Written, convert
 
 Parse = Callable[..., ir.Model]
 SMALL = "g (float[N,3,8,8] image) => (float[N,4,1,1] y) <float[4,3,1,1] w = {1,2,3,4,5,6,7,8,9,10,11,12}> { [c] a = Conv(image, w) y = GlobalAveragePool(a) }"  # noqa: E501
@@ -201,3 +201,12 @@ def test_memory_is_the_file_the_copies_and_what_is_alive(parse: Parse) -> None:
     assert len(written.data) + filters + 3 * image <= written.memory <= len(written.data) + filters + 4 * image
     assert written.told()[0].endswith("of them transpositions")
     assert convert(model, half=True).memory > 0
+
+
+def test_notes_are_told_by_reason() -> None:
+    notes = (*(f"n{k}: rounds" for k in range(11)), "m: differs")
+    told = Written(b"", [], {"ADD": 3, "TRANSPOSE": 1}, notes).told()
+    assert told == (
+        "4 operators, 1 of them a transposition", "rounds (11 nodes, the first n0)", "differs (node m)"
+    )  # fmt: skip
+    assert Written(b"", [], {"ADD": 3}).told() == ("3 operators, none of them transpositions",)

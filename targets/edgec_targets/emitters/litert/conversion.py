@@ -44,8 +44,12 @@ class Written:
         for note in self.notes:
             node, _, why = note.partition(": ")
             reasons.setdefault(why, []).append(node)
-        each = (f"{why} ({len(nodes)} nodes, first {nodes[0]})" for why, nodes in reasons.items())
-        return (words, *(e.replace("1 nodes, first ", "node ") for e in each))
+        each = (f"{why} ({_where(nodes)})" for why, nodes in reasons.items())
+        return (words, *each)
+
+
+def _where(nodes: list[str]) -> str:
+    return f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes, the first {nodes[0]}"
 
 
 def convert(model: ir.Model, *, half: bool = False, exact: bool = False, dot: bool = True) -> Written:
