@@ -6,7 +6,7 @@ Each case under budgets of 1, 0.5 and 0.1 %, on this machine as the board (layer
 processes, an empty store for each case: the second and third budget reuse the trials of the first, as a user's would.
 Drops are of the samples searched on and of those kept apart (of all, where the metric can't be split). Speed is float's
 CPU time over the found model's. CPU seconds count all processes. Goes to results/quantize_search.json and into
-docs/search.md.
+docs/search.md; the rows of cases that are not asked for stay.
 
     python -m benchmarks.quantize_search --additive [CASE …]
 
@@ -17,6 +17,8 @@ Goes to results/quantize_search_additive.json.
 
 from __future__ import annotations
 
+import datetime
+import json
 import re
 import resource
 import sys
@@ -168,14 +170,15 @@ def main() -> None:
             "quantize_search_additive", figures, unit="dB, predicted over measured noise, 24 random assignments"
         )
         return
-    figures = {}
+    before = record.RESULTS / "quantize_search.json"
+    figures = json.loads(before.read_text(encoding="utf-8"))["figures"] if before.exists() else {}
     for case in asked or CASES:
         store = Store()
-        figures[case] = {}
+        rows = {}
         for budget in BUDGETS:
-            figures[case][budget] = one(case, budget, store)
-            print(case, budget, figures[case][budget], flush=True)
-    if not asked:
+            rows[budget] = {**one(case, budget, store), "date": datetime.date.today().isoformat()}
+            print(case, budget, rows[budget], flush=True)
+        figures[case] = rows
         record.save("quantize_search", figures, unit="as named; speed: CPU time of float32 over int8's, 1 thread")
         write(figures)
 
