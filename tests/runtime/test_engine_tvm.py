@@ -204,6 +204,18 @@ def test_anonymous_files_of_the_same_name_are_different_models(tmp_path, library
     assert answers == [(2 * X).tolist(), (3 * X).tolist()]
 
 
+def test_a_payload_without_a_path_is_opened_from_its_bytes(library):
+    class Bytes(StoredPayload):
+        def path(self, role):
+            return None
+
+    entry = {"id": "p", "engine": "tvm", "files": {"model": "m"}}
+    for _ in range(2):
+        executable = tvm.Engine().load(Bytes(entry, {"model": str(library)}), {"threads": 1})
+        assert np.array_equal(executable.run(["copy"], {"x": X})[0], X)
+        executable.close()
+
+
 def damaged(good: bytes) -> dict[str, bytes]:
     other = bytearray(good)
     other[18] = 183 if os.uname().machine == "x86_64" else 62

@@ -170,13 +170,25 @@ class Engine(base.Engine):
     def load(self, payload: Payload, options: Mapping[str, Any]) -> Executable:
         """Open the payload's "model". Raises RefusedError where it is not for this machine, or damaged."""
         threads = base.threads(options, OPTIONS, "a compiled model")
-        path = payload.path("model") if "model" in payload.roles else None
-        if path is None:
-            raise base.RefusedError("the payload has no file to open", "its library has the role 'model'")
+        if "model" not in payload.roles:
+            raise base.RefusedError("the payload has no model", "a compiled model's library has the role 'model'")
+        path = payload.path("model")
         try:
+            if path is None:
+                return _unpacked(payload.buffer("model"), threads or _cores())
             return Executable(Api(path), threads or _cores())
         except (CallError, OSError) as error:
             raise base.RefusedError("the compiled model can't be opened", str(error)[:300], FIX) from error
+
+
+def _unpacked(library: bytes | memoryview, threads: int) -> Executable:
+    """A model whose library is in memory alone: the loader wants a file, which is gone once it is mapped."""
+    from tempfile import NamedTemporaryFile
+
+    with NamedTemporaryFile(prefix="edgec-", suffix=".so") as file:
+        file.write(library)
+        file.flush()
+        return Executable(Api(file.name), threads)
 
 
 def _cores() -> int:

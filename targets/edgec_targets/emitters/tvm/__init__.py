@@ -39,6 +39,8 @@ class Tvm:
 
     name = "tvm"
     fixed_sizes = True
+    optional = True
+    precisions = (PRECISION,)
 
     @property
     def version(self) -> str:

@@ -1,6 +1,6 @@
 """Whether compiled kernels answer as ONNX Runtime does, on made-up inputs, on this machine.
 
-Where this machine can run the board's own code, that code is what runs. Else the same scheduled kernels are compiled for
+Where this machine can run the board's own code, that is what runs. Else the same scheduled kernels are compiled for
 this machine, quickly rather than well: what that leaves unproven is LLVM's code for the board.
 """
 
