@@ -41,8 +41,6 @@ class Tvm:
     fixed_sizes = True
     optional = True
     precisions = (PRECISION,)
-    optional = True
-    precisions = (PRECISION,)
 
     @property
     def version(self) -> str:
