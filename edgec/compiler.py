@@ -115,7 +115,8 @@ def compile(
         with progress(f"emitting for {kind.board.name}", None):
             able = [p for p in wanted if p in models]
             own = made.own(kind.board.name)
-            emitted = emit.emit(models, kind, able, request.engines, batch=given.batch, own=own)
+            chosen = recipe.measured.get("choices") if recipe else None
+            emitted = emit.emit(models, kind, able, request.engines, batch=given.batch, own=own, choices=chosen)
         candidates[kind.board.name], left_out[kind.board.name] = emitted.candidates, emitted.refused
     yardstick = accuracy.Yardstick(original.run, given.evaluation, given.calibration)
     measured = choose.measure(candidates, yardstick, given, request, recipe, progress)
@@ -143,7 +144,7 @@ def compile(
         source={"format": imported.format, "sha256": imported.sha256, "bytes": imported.size},
         data=given.record(),
         decisions=tuple(d.as_dict() for d in decisions),
-        measured=measured.as_dict(),
+        measured={**measured.as_dict(), **choose.choices(payloads)},
         tools=facts.tools(),
     )
     files |= {facts.RECIPE: recipe_.to_json(), facts.REPORT: canonical(report)}

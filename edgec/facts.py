@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgec_targets.types import Built
 
 TOOLS = ("edgec", "edgec-runtime", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
-OPTIONAL = ("ai-edge-litert",)  # where it is installed there may be payloads for it
+OPTIONAL = ("ai-edge-litert", "apache-tvm", "ncnn", "ziglang")  # where it is installed there may be payloads for it
 
 
 def tools() -> dict[str, str]:
@@ -136,6 +136,7 @@ def manifest(
     entries = []
     package = {c.engine: c.built.package or c.engine for c in payloads.values()}
     engine = {name: version(distribution) for name, distribution in package.items()}
+    here = {name: v for name, v in engine.items() if any(c.engine == name and c.runs_here for c in payloads.values())}
     for name, candidate in payloads.items():
         built, board = candidate.built, candidate.kind.board
         measured = accuracy.get(candidate.digest)
@@ -161,7 +162,6 @@ def manifest(
                 "golden": vectors.entries[name],
             }
         )
-    tools_used = [f"{n} {v}" for n, v in sorted(engine.items())]
     ran = any(vectors.entries.values()) or any(accuracy.values())
     made = {
         "format": 1,
@@ -180,18 +180,20 @@ def manifest(
             {
                 "tool": name,
                 "version": v,
-                "what": "every payload was loaded by this engine on the machine that compiled it",
+                "what": "every payload was loaded by this engine on the machine that compiled it"
+                if all(c.runs_here for c in payloads.values() if c.engine == name)
+                else "payloads for this machine's architecture were loaded by this engine here, others were not run",
             }
-            for name, v in sorted(engine.items())
+            for name, v in sorted(here.items())
         ],
         "run_on": [
             *(
                 {"machine": machine.arch, "cpu": machine.cpu, "isa": list(machine.isa), "engine": n, "version": v}
-                for n, v in sorted(engine.items())
+                for n, v in sorted(here.items())
             ),
             *vectors.emulated,
         ]
-        if ran and tools_used
+        if ran
         else [],
     }
     return made, {**files, **vectors.golden.files(), **vectors.files}

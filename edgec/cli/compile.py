@@ -106,9 +106,8 @@ def command(
             if accuracy
             else "not measured"
         )
-        rows.append(
-            [payload["board"], payload["engine"], payload["precision"], size(members[payload["files"]["model"]]), held]
-        )
+        stored = size(sum(members[name] for name in payload["files"].values()))
+        rows.append([payload["board"], payload["engine"], payload["precision"], stored, held])
     out.table("", ["board", "engine", "precision", "size", "accuracy"], rows)
     for decision in made.decisions:
         out.line(f"{decision.board}: {decision.precision}, since {decision.why}")

@@ -76,7 +76,7 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
                     p["board"],
                     p["engine"],
                     p["precision"],
-                    size(sizes[p["files"]["model"]]),
+                    size(sum(sizes[name] for name in p["files"].values())),
                     size(p["memory"]) if p["memory"] else "–",
                     held,
                 ]

@@ -1,4 +1,7 @@
-"""The user's devices, in SQLite: `devices.sqlite` in `$EDGEC_CONFIG`, else in the user's data folder."""
+"""The user's devices, in SQLite: `devices.sqlite` in `$EDGEC_CONFIG`, else in the user's configuration folder.
+
+Not in the data folder: that may be this machine's own root (`edgec_runtime.root`).
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,7 @@ def path() -> Path:
         return Path(configured) / "devices.sqlite"
     import platformdirs
 
-    return Path(platformdirs.user_data_dir("edgec")) / "devices.sqlite"
+    return Path(platformdirs.user_config_dir("edgec")) / "devices.sqlite"
 
 
 def devices() -> list[Device]:

@@ -98,23 +98,32 @@ def emulated(
             for entry in _usable(bundle.manifest["payloads"], core.model, trusted=bundle.trusted):
                 label = f"{entry['precision']} {entry['engine']} {entry['board']}"
                 label = label if len(files) == 1 else f"{Path(file).stem} {label}"
-                member = entry["files"]["model"]
-                path = Path(folder) / f"{entry['id']}{Path(member).suffix}"
-                path.write_bytes(bundle.read(member))
-                found.append(_measured(core, label, path, feed, engine="edgec", entry=entry))
+                paths = {}
+                for role, member in entry["files"].items():
+                    paths[role] = Path(folder) / f"{entry['id']}-{role}{Path(member).suffix}"
+                    paths[role].write_bytes(bundle.read(member))
+                first = next(iter(paths.values()))
+                found.append(_measured(core, label, first, feed, engine="edgec", entry=entry, files=paths))
                 progress(1)
     return core.model, found
 
 
 def _measured(
-    core: Core, label: str, path: Path, feed: Mapping[str, Any], *, engine: str, entry: Mapping[str, Any] | None = None
+    core: Core,
+    label: str,
+    path: Path,
+    feed: Mapping[str, Any],
+    *,
+    engine: str,
+    entry: Mapping[str, Any] | None = None,
+    files: Mapping[str, Path] | None = None,
 ) -> Emulated:
     import edgec_runtime
     from edgec_toolchains import aarch64
 
     runtime = [Path(edgec_runtime.__file__).parents[1]] if entry else []
     try:
-        ran = aarch64.infer(core, path, [feed] * CALLS, engine=engine, entry=entry, paths=runtime)
+        ran = aarch64.infer(core, path, [feed] * CALLS, engine=engine, entry=entry, paths=runtime, files=files)
     except UnsupportedError as error:
         return Emulated(label, refused=f"{error.what}: {error.why}" if error.why else error.what)
     return Emulated(label, ran.call, ran.load)

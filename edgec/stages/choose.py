@@ -97,6 +97,12 @@ def payloads(
     return made
 
 
+def choices(shipped: Mapping[str, Candidate]) -> dict[str, Any]:
+    """What a rebuild must choose again, for the recipe: payload id -> the emitter's choices."""
+    made = {name: dict(c.built.choices) for name, c in shipped.items() if c.built.choices is not None}
+    return {"choices": made} if made else {}
+
+
 def accuracies(shipped: Mapping[str, Candidate], measured: Measured) -> dict[str, Any]:
     """Payload id -> accuracy, for the report."""
     found = {name: measured.accuracy.get(c.digest) for name, c in shipped.items()}
@@ -135,6 +141,9 @@ def measure(
     with progress("measuring accuracy", len(distinct)) as step:
         for digest, candidate in distinct.items():
             first = firsts[candidate.kind.board.name, candidate.name]
+            if not candidate.runs_here:
+                step(1)
+                continue
             try:
                 with executable(candidate.built) as run:
                     answers[digest] = [run(feed) for feed in inputs.checks]
@@ -298,7 +307,7 @@ def _option(candidate: Candidate, measured: Measured) -> decide.Option:
     return decide.Option(
         precision=candidate.name,
         engine=candidate.engine,
-        accuracy=measured.accuracy[candidate.digest],
+        accuracy=measured.accuracy.get(candidate.digest),
         size=candidate.size,
         time_ratio=measured.time_ratio.get(candidate.kind.board.name, {}).get(f"{candidate.engine}-{candidate.name}"),
         confirmed=measured.confirmed.get(candidate.digest),

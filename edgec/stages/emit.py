@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import onnx_ir as ir
 
@@ -50,6 +51,11 @@ class Candidate:
         return self.built.engine
 
     @property
+    def runs_here(self) -> bool:
+        """Whether this machine can run it: machine code of another architecture can't."""
+        return not self.built.native_code or self.kind.board.arch == this_machine().arch
+
+    @property
     def size(self) -> int:
         """Bytes of its files."""
         return sum(len(content) for _, content in self.built.files.values())
@@ -79,13 +85,22 @@ def emit(
     *,
     batch: str = UNKNOWN,
     own: Mapping[str, ir.Model] | None = None,
+    choices: Mapping[str, Any] | None = None,
 ) -> Emitted:
     """Emit `models[precision]` for a board in each of `precisions`; seven-bit variants only where CPUs may saturate.
 
     Every engine that the board may have, of `engines` where some are named, writes its payload; one that can't is left
     out with its reason, as long as another can. On a machine that saturates itself, eight-bit weights can't be proven
-    for such boards: they get seven bits alone. `batch`: what the model does with several samples (`batch.kind`), and so
-    whether a file of batch one will do. `own`: engine -> its int8 model, where that is not `models["int8"]`.
+    for such boards: they get seven bits alone.
+
+    Args:
+        models: by precision, and the variant with seven-bit weights.
+        kind: the board and its target.
+        precisions: in the order in which they are preferred.
+        engines: of these alone; empty for all.
+        batch: what the model does with several samples (`batch.kind`): whether a file of batch one will do.
+        own: engine -> its int8 model, where that is not `models["int8"]`.
+        choices: "engine-precision-board" -> what a recipe says was chosen.
 
     Raises:
         UnsupportedError: no engine can write a precision; each one's refusal is listed (exit 4).
@@ -105,13 +120,17 @@ def emit(
         first = legal.get(portable.ENGINE, shared)
         refusals: list[UnsupportedError | MissingError] = []
         found: list[Candidate] = []
-        for emitter in _emitters(kind, precision, engines):
+        emitters = _emitters(kind, precision, engines, alone=list(precisions) == ["float32"])
+        for emitter in emitters:
             model = legal.get(emitter.name, shared)
             try:
                 serves = batch if _splits(model, emitter) else UNKNOWN
                 if serves == UNKNOWN:
                     _sizes(model, emitter, engines)
                 plain = "int8" if precision == portable.NARROW else precision
+                chosen = (choices or {}).get(f"{emitter.name}-{precision}-{board.name}")
+                if chosen is not None:
+                    emitter = emitter.repeating(chosen)  # type: ignore[attr-defined]
                 built = emitter.emit(model, board, precision=plain)
                 if serves in _BATCH:
                     built = replace(built, options={**built.options, "batch": _BATCH[serves]})
@@ -123,9 +142,19 @@ def emit(
                 made.refused[f"{emitter.name}-{precision}"] = "; ".join(
                     part.rstrip(".") for part in (e.what, e.why, e.fix) if part
                 )
+        if not emitters:  # those that were named are for other precisions
+            made.refused |= {f"{name}-{precision}": f"{name} has no payloads in {precision}" for name in engines}
+            continue
         if not found:
             raise _none(kind.board.name, precision, refusals)
         made.candidates += _ranked(kind, found)
+    if not made.candidates:
+        raise UnsupportedError(
+            f"no payload for {board.name} in {' or '.join(precisions)}",
+            "; ".join(made.refused.values()),
+            "Ask for a precision that the engine has (--precision float32), or leave out --engine.",
+            code="E405",
+        )
     return made
 
 
@@ -183,11 +212,19 @@ def _sizes(model: ir.Model, emitter: Emitter, engines: Collection[str]) -> None:
             )
 
 
-def _emitters(kind: Kind, precision: str, engines: Collection[str]) -> list[Emitter]:
-    """Those whose engines the board may have, in the target's order. Variants are one engine's alone."""
+def _emitters(kind: Kind, precision: str, engines: Collection[str], *, alone: bool) -> list[Emitter]:
+    """Those whose engines the board may have, in the target's order. Variants are one engine's alone.
+
+    Optional engines join where they are named, or where theirs is the only precision (`alone`) and they are installed:
+    beside integers a float payload of theirs is rarely what ships, and some take a minute to make.
+    """
     if precision == portable.NARROW:
         return [emitter for emitter in kind.target.emitters if emitter.name == portable.ENGINE]
-    able = [e for e in kind.target.emitters if e.name in kind.board.engines and (not engines or e.name in engines)]
+    able = [e for e in kind.target.emitters if e.name in kind.board.engines]
+    if engines:
+        able = [e for e in able if e.name in engines]
+    else:
+        able = [e for e in able if not getattr(e, "optional", False) or (alone and bool(getattr(e, "version", "")))]
     if engines and not able:
         have = ", ".join(e.name for e in kind.target.emitters if e.name in kind.board.engines)
         raise UsageError(
@@ -195,7 +232,8 @@ def _emitters(kind: Kind, precision: str, engines: Collection[str]) -> list[Emit
             f"It may have {have}.",
             "Name one of these with --engine, or leave it out.",
         )
-    return able or list(kind.target.emitters)
+    takes = [e for e in able if precision in (getattr(e, "precisions", None) or (precision,))]
+    return takes if able else list(kind.target.emitters)
 
 
 def _none(board: str, precision: str, refusals: Sequence[UnsupportedError | MissingError]) -> Exception:

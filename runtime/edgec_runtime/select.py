@@ -122,7 +122,9 @@ def none_usable(payloads: Sequence[Entry], refused: Refused, machine: Machine) -
         return MissingError(
             "no payload can be used: its engine is missing",
             why,
-            f"install it: pip install '{package}{needed['engine_version']}'",
+            "update edgec-runtime"
+            if needed["native_code"]
+            else f"install it: pip install '{package}{needed['engine_version']}'",
             code="E1001",
         )
     return UnsupportedError(

@@ -28,15 +28,16 @@ class Facts:
 def check(model: ir.Model, board: Board, target: Target | None = None) -> list[Problem]:
     """Return what keeps `board` from running `model`; an empty list when some emitter of its target can.
 
-    With several emitters, the problems are those of the one with the fewest. Weights and activations that can't fit
-    into the board's memory are a problem too, at no node.
+    Of several emitters (optional ones apart), the problems are those of the one with the fewest. Weights and
+    activations that can't fit into the board's memory are a problem too, at no node.
     """
     if target is None:
         from edgec_targets.registry import target as find
 
         target = find(board.target)
     model = target.legalize(model.clone(), board) if target.legalize else model
-    found = min((emitter.problems(model, board) for emitter in target.emitters), key=len)
+    usual = [emitter for emitter in target.emitters if not getattr(emitter, "optional", False)]
+    found = min((emitter.problems(model, board) for emitter in usual), key=len)
     return [*found, *_memory(facts(model, board), board)]
 
 

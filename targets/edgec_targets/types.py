@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -66,6 +66,9 @@ class Built:
     """The Python distribution that brings the engine; empty where it has the engine's name."""
     notes: tuple[str, ...] = ()
     """What the emitter has to say of this file, for the report: sentences without a full stop."""
+    choices: Mapping[str, Any] | None = None
+    """What was measured or counted for this file and must be said again for the same bytes: plain data for the recipe,
+    for the emitter's `repeating`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class Emitter(Protocol):
     name: str
     fixed_sizes: bool
     """Whether its files take inputs of one size alone; a free size becomes 1."""
+    # It may have three more. `optional = True`: nobody misses the engine where its package isn't installed, and it
+    # joins where float is all that is built, or where it is named. `precisions`: those that it has payloads in.
+    # `splits = True`: its adapter runs larger batches sample by sample. And where its payloads have `choices`, a method
+    # `repeating(choices) -> Emitter` that makes them again.
 
     def emit(self, model: ir.Model, board: Board, *, precision: str) -> Built:
         """Write `model` (float or with Q/DQ) as this engine wants it. Raises UnsupportedError naming the node."""

@@ -19,7 +19,7 @@ def test_the_built_in_targets() -> None:
     assert list(found)[:2] == ["host", "arm_cpu"]
     for name, t in found.items():
         assert t.name == name and t.title
-        assert [e.name for e in t.emitters] == ["onnxruntime"] + ["litert"] * (name != "x86_cpu")
+        assert [e.name for e in t.emitters] == ["onnxruntime"] + ["litert", "tvm", "ncnn"] * (name != "x86_cpu")
         assert set(t.precisions) == {"int8", "float32"}
         assert t.passes is None
 

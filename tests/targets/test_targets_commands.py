@@ -27,7 +27,7 @@ def test_targets_lists_both_and_their_boards() -> None:
     code, text = call("targets", "--json")
     found = {t["name"]: t for t in json.loads(text)["targets"]}
     assert code == 0 and found["host"]["boards"] == ["host"] and "rpi5" in found["arm_cpu"]["boards"]
-    assert found["arm_cpu"]["engines"] == ["onnxruntime", "litert"]
+    assert found["arm_cpu"]["engines"] == ["onnxruntime", "litert", "tvm", "ncnn"]
 
 
 def test_boards_filters_by_name_cpu_and_isa() -> None:

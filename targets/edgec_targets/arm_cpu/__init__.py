@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from edgec_targets import profiles
 from edgec_targets.emitters.litert import EMITTER as LITERT
 from edgec_targets.emitters.litert import alike
+from edgec_targets.emitters.ncnn import EMITTER as NCNN
 from edgec_targets.emitters.onnxruntime import EMITTER as ONNXRUNTIME
+from edgec_targets.emitters.tvm import EMITTER as TVM
 from edgec_targets.types import Board, Built, Target
 
 
@@ -23,7 +25,7 @@ def rank(board: Board, several: Sequence[Built]) -> Sequence[str]:
 TARGET = Target(
     name="arm_cpu",
     title="64-bit Arm CPU under Linux",
-    emitters=(ONNXRUNTIME, LITERT),
+    emitters=(ONNXRUNTIME, LITERT, TVM, NCNN),
     precisions=("int8", "float32"),
     alike=alike,
     rank=rank,

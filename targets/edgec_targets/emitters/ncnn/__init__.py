@@ -26,7 +26,7 @@ class Ncnn:
     name = "ncnn"
     fixed_sizes = True
     optional = True
-    """Nobody misses its payload where its package isn't installed."""
+    precisions = (_FLOAT, _HALF)
 
     @property
     def version(self) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgec_runtime.errors import UnsupportedError
 from edgec_targets.types import Board, Built, Problem
@@ -32,10 +32,12 @@ class Tvm:
         tiles: nest -> tile, choices of an earlier compile to be repeated (`choices` reads them off a payload).
         search: "auto" measures tiles on this machine's board, counts instructions for Arm boards where emulated cores
             are ready, and else computes; "computed" always computes, which gives the same bytes everywhere.
+        chosen_by: how `tiles` were found, for the payload's record; empty: as this compile finds them.
     """
 
     tiles: Mapping[str, str] = field(default_factory=dict)
     search: str = "auto"
+    chosen_by: str = ""
 
     name = "tvm"
     fixed_sizes = True
@@ -71,7 +73,8 @@ class Tvm:
         made = self._compiled(model, board)
         if isinstance(made, Problem):
             raise _unsupported(made, board)
-        record = {"format": 1, "chosen_by": made.chosen_by, "tiles": dict(made.tiles), "apache-tvm": self.version,
+        chosen_by = self.chosen_by or made.chosen_by
+        record = {"format": 1, "chosen_by": chosen_by, "tiles": dict(made.tiles), "apache-tvm": self.version,
                   "unscheduled": list(made.plain)}  # fmt: skip
         return Built(
             engine=self.name,
@@ -90,12 +93,15 @@ class Tvm:
             native_code=True,
             numbers=PRECISION,
             package="apache-tvm",
+            choices={"chosen_by": record["chosen_by"], "tiles": record["tiles"]},
         )
+
+    def repeating(self, choices: Mapping[str, Any]) -> Tvm:
+        """The emitter that chooses these tiles again (`Built.choices`)."""
+        return replace(self, tiles=choices["tiles"], chosen_by=choices["chosen_by"])
 
     def problems(self, model: ir.Model, board: Board) -> list[Problem]:
         """What keeps the model from being compiled: the first thing that TVM fails at; empty when nothing does."""
-        from dataclasses import replace
-
         made = replace(self, search="computed")._compiled(model, board)
         return [made] if isinstance(made, Problem) else []
 
