@@ -148,7 +148,7 @@ def tell(out: Output, made: Any, placement: str, arch: str) -> None:
         out.line(f"  int8 makes this model smaller, not faster: {placement}'s float kernels win on {arch}")
     spared = made.spared
     if spared is not None and spared.stretch is not None:
-        likely = f"expected likeness {spared.before:.1%} → {spared.after:.1%}"
+        likely = f"expected likeness {spared.before or 0:.1%} → {spared.after or 0:.1%}"
         out.line(f"  {spared.stretch.name} stay float for the answers' sake: {likely}")
     correction = made.correction
     for stage in () if correction is None else correction.stages:

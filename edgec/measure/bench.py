@@ -41,7 +41,8 @@ def bench(
 
     ONNX files are run by the bare engine.
 
-    `against` "ort" adds plain onnxruntime on each payload's own bytes. Raises UsageError without an input to run.
+    `against` "ort" adds plain onnxruntime on the bytes of each payload that is ONNX Runtime's. Raises UsageError without
+    an input to run.
     """
     if against not in (None, "ort"):
         raise UsageError(
@@ -63,11 +64,11 @@ def bench(
                 if not feed.exists():
                     arrays.write(feed, golden_input(bundle))
                 for payload in usable(bundle.manifest["payloads"]):
-                    label = f"{payload['precision']} {payload['board']}"
+                    label = f"{payload['precision']} {payload['engine']} {payload['board']}"
                     label = label if len(files) == 1 else f"{Path(file).stem} {label}"
                     ours = {"kind": "edgec", "path": str(file), "payload": payload["id"], **common}
                     candidates.append(Candidate(label, ours))
-                    if against:
+                    if against and payload["engine"] == "onnxruntime":
                         plain = Path(folder) / f"{number}-{payload['id']}.onnx"
                         plain.write_bytes(bundle.read(payload["files"]["model"]))
                         bare = {"kind": "onnxruntime", "path": str(plain), **common}

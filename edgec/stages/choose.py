@@ -26,7 +26,6 @@ from edgec.stages.golden import LEAST
 from edgec.stages.inputs import Inputs
 from edgec_targets import profiles
 
-
 AS_NEAR = 1.0  # dB: what another engine's integers may be farther from the float model than the first engine's
 
 

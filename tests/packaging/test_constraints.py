@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from tests.packaging.environments import OWN, required
 
 ROOT = Path(__file__).parents[2]
-APART = {"distill"}  # heavy frameworks: pinned where they are stated, and never in the development environment
+APART = {"distill", "tvm"}  # heavy frameworks: pinned where they are stated, and never in the development environment
 
 
 def pins() -> dict[str, Requirement]:

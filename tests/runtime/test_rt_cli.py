@@ -69,6 +69,7 @@ def test_install_run_selftest_doctor(call, edge, tmp_path, root, keys):
 def test_doctor_names_problems(call, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEC_ROOT", str(tmp_path / "empty"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("edgec_runtime.engines.ncnn.Engine.version", lambda self: None)
     for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("LITERT", "ONNXRUNTIME"):

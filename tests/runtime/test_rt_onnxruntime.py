@@ -175,4 +175,4 @@ def test_engines_of_third_parties_are_found(monkeypatch):
 
     monkeypatch.setattr(metadata, "entry_points", lambda: {engines.GROUP: [Point]})  # as in Python 3.9
     assert engines.find("theirs") == "their engine" and engines.find("nobodys") is None
-    assert engines.names() == ["litert", "ncnn", "onnxruntime", "theirs"]
+    assert engines.names() == ["litert", "ncnn", "onnxruntime", "theirs", "tvm"]

@@ -51,14 +51,14 @@ class Spared:
 
     Attributes:
         stretch: the one taken; None where none was, or none was needed.
-        before: expected likeness without it; NaN where nothing was measured.
+        before: expected likeness without it; None where nothing was measured.
         after: with it.
         tried: how many stretches were.
     """
 
     stretch: Stretch | None
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     tried: int = 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,10 +68,14 @@ class Spared:
             "kept_float": None if taken is None else taken.name,
             "layers": [] if taken is None else list(taken.floats),
             "cost": None if taken is None else round(taken.cost, 4),
-            "expected_likeness_before": round(self.before, 5),
-            "expected_likeness_after": round(self.after, 5),
+            "expected_likeness_before": _rounded(self.before),
+            "expected_likeness_after": _rounded(self.after),
             "tried": self.tried,
         }
+
+
+def _rounded(likeness: float | None) -> float | None:
+    return None if likeness is None else round(likeness, 5)
 
 
 def stretches(model: ir.Model, assignment: Assignment, cost: Callable[[Collection[str]], float]) -> list[Stretch]:
@@ -131,7 +135,7 @@ def spare(
         progress: `with progress(stage, total) as advance`.
     """
     if not offered or not quantizers:
-        return Spared(None, float("nan"), float("nan"))
+        return Spared(None, None, None)
 
     def measured(floats: Collection[str]) -> float:
         found = [expected(make(floats), noise_of=slice(k, None, FOLDS)) for k, make in enumerate(quantizers)]

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             wrong = [*preflight.library_problems(library, here)] or [*filter(None, [preflight.trial(library)])]
             libraries[name] = library.path
             problems += [f"the engine {name!r} does not work here: {why}" for why in wrong]
-    if not any(found.values()):
+    if not any(version for name, version in found.items() if name not in engines.WITHIN):
         problems.append("no engine is installed: pip install 'edgec-runtime[onnxruntime]'")
     root, keys, apps = None, [], []
     try:

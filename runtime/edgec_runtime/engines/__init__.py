@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from edgec_runtime.engines.base import Engine
 
 BUILT_IN = ("litert", "ncnn", "onnxruntime", "tvm")
+WITHIN = ("tvm",)  # those that payloads bring with them: always there
 GROUP = "edgec_runtime.engines"  # entry points of third parties: NAME = "package.module:EngineClass"
 
 
