@@ -43,7 +43,7 @@ emulator: setup
 
 # The emulated ARM cores: made under build/aarch64 at the first call (a minute, 80 MB to download, no root), then kept.
 test-arm: setup models
-	EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest tests/arm
+	EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest -n 2 --dist worksteal tests/arm
 
 # Every tool runs, so that one failing call shows everything there is to mend.
 lint: setup

@@ -125,7 +125,7 @@ def compile(
     payloads = choose.payloads(candidates, decisions)
     with progress("taking the golden answers", None):
         outputs = [str(v.name) for v in first.model.graph.outputs]
-        vectors = golden.take(payloads, original.run, outputs, given, machine, request.seed)
+        vectors = golden.take(payloads, original.run, outputs, given, machine, request.seed, measured.own_way)
     report = facts.report(
         imported,
         original.note,

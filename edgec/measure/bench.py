@@ -41,8 +41,8 @@ def bench(
 
     ONNX files are run by the bare engine.
 
-    `against` "ort" adds plain onnxruntime on the bytes of each payload that is ONNX Runtime's. Raises UsageError without
-    an input to run.
+    `against` "ort" adds plain onnxruntime on the bytes of each payload that is ONNX Runtime's. Raises UsageError
+    without an input to run.
     """
     if against not in (None, "ort"):
         raise UsageError(

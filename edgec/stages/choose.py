@@ -39,6 +39,7 @@ class Measured:
         confirmed: by digest, what evaluation samples kept apart say of it.
         search: what searches found, by the models' names (`quantize.Quantized.searched`).
         failed: by digest, why a second engine's payload can't ship: it does not run here, or answers otherwise.
+        own_way: digests of payloads that answer otherwise than the first engine's, as near to the float model.
     """
 
     accuracy: dict[str, Accuracy | None] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class Measured:
     confirmed: dict[str, decide.Confirmed] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    own_way: set[str] = field(default_factory=set)
 
     def as_dict(self) -> dict[str, Any]:
         """For the recipe."""
@@ -162,8 +164,13 @@ def measure(
             if candidate.judge is not None:  # it leaves other layers in float: another model, by the same yardstick
                 with executable(candidate.judge) as run:
                     expected = [run(feed) for feed in inputs.checks]
+            found = overall_sqnr(expected, answers[digest])
+            if found >= LEAST[candidate.built.numbers]:
+                continue
             if why := _otherwise(candidate, expected, answers[digest], yardstick, inputs):
-                measured.failed[digest] = f"it answers otherwise than {first.engine}: {why}"
+                measured.failed[digest] = f"it answers otherwise than {first.engine}: {found:.1f} dB{why}"
+            else:
+                measured.own_way.add(digest)
     if recipe is not None:
         measured.time_ratio = dict(recipe.measured.get("time_ratio", {}))
         measured.search = dict(recipe.measured.get("search", {}))
@@ -181,20 +188,16 @@ def measure(
 def _otherwise(
     candidate: Candidate, expected: Sequence[Any], given: Sequence[Any], yardstick: Yardstick, inputs: Inputs
 ) -> str:
-    """How a payload's answers are not those expected of it; empty where they are.
+    """What speaks against a payload whose answers are not the expected ones; empty where nothing does.
 
     Of integers, those that are as near to the float model as the expected ones are good answers too: LiteRT takes the
     ranges of a matrix product's input anew at each call where its result stays float, which is other arithmetic.
     """
-    found = overall_sqnr(expected, given)
-    if found >= LEAST[candidate.built.numbers]:
-        return ""
-    words = f"{found:.1f} dB"
     if candidate.built.numbers != "int8":
-        return words
+        return "; in float the same is due"
     floats = [yardstick.reference(feed) for feed in inputs.checks]
     own, theirs = overall_sqnr(floats, given), overall_sqnr(floats, expected)
-    return "" if own >= theirs - AS_NEAR else f"{words}; it is {own:.1f} dB from the float model, {theirs:.1f} dB there"
+    return "" if own >= theirs - AS_NEAR else f"; it is {own:.1f} dB from the float model, {theirs:.1f} dB there"
 
 
 def _firsts(candidates: Mapping[str, Sequence[Candidate]]) -> dict[tuple[str, str], Candidate]:
