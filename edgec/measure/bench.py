@@ -41,8 +41,9 @@ def bench(
 
     ONNX files are run by the bare engine.
 
-    `against` "ort" adds plain onnxruntime on the bytes of each payload that is ONNX Runtime's. Raises UsageError
-    without an input to run.
+    `against` "ort" adds plain onnxruntime on the bytes of each payload that is ONNX Runtime's; where this machine's are
+    all other engines', on those of the first board that has one. Raises UsageError without an input to run, or without
+    a payload to compare with.
     """
     if against not in (None, "ort"):
         raise UsageError(
@@ -68,11 +69,12 @@ def bench(
                     label = label if len(files) == 1 else f"{Path(file).stem} {label}"
                     ours = {"kind": "edgec", "path": str(file), "payload": payload["id"], **common}
                     candidates.append(Candidate(label, ours))
-                    if against and payload["engine"] == "onnxruntime":
-                        plain = Path(folder) / f"{number}-{payload['id']}.onnx"
-                        plain.write_bytes(bundle.read(payload["files"]["model"]))
-                        bare = {"kind": "onnxruntime", "path": str(plain), **common}
-                        candidates.append(Candidate(f"{label}, bare ort", bare))
+                for payload in comparable(bundle.manifest["payloads"]) if against else ():
+                    label = f"{payload['precision']} {payload['board']}, bare ort"
+                    plain = Path(folder) / f"{number}-{payload['id']}.onnx"
+                    plain.write_bytes(bundle.read(payload["files"]["model"]))
+                    bare = {"kind": "onnxruntime", "path": str(plain), **common}
+                    candidates.append(Candidate(label if len(files) == 1 else f"{Path(file).stem} {label}", bare))
         if not feed.exists():
             raise UsageError("there is no input to run", "An ONNX file has no golden inputs.", "Add --input X.npz.")
         return Bench(this_machine(), compare(candidates, rounds=rounds, progress=progress))
@@ -82,6 +84,18 @@ def usable(payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The payloads compiled for this machine's architecture; where there are none, the first that is portable."""
     arch = this_machine().arch
     return [p for p in payloads if p["arch"] == arch] or [p for p in payloads if p["portable"]][:1]
+
+
+def comparable(payloads: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The payloads that plain onnxruntime can be run on here. Raises UsageError where there is none."""
+    theirs = [p for p in payloads if p["engine"] == "onnxruntime" and p["portable"]]
+    if not theirs:
+        raise UsageError(
+            "--against ort has nothing to compare with",
+            "The bundle has no payload for ONNX Runtime.",
+            "Compile with --engine onnxruntime too, or leave it out.",
+        )
+    return [p for p in usable(payloads) if p in theirs] or theirs[:1]
 
 
 def golden_input(bundle: reader.Bundle) -> dict[str, Any]:

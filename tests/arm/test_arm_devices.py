@@ -65,7 +65,7 @@ def test_a_probe_says_what_it_is(pi3, tmp_path):
     found = registry.board(str(path))
     assert (found.arch, found.cpu, found.target) == ("aarch64", "Cortex-A53", "arm_cpu")
     assert found.title == "Raspberry Pi 3 Model B Rev 1.2" and found.memory == 900 << 20
-    assert "asimddp" not in found.isa and set(found.engines) == {"litert", "onnxruntime"}
+    assert "asimddp" not in found.isa and set(found.engines) == {"litert", "ncnn", "onnxruntime", "tvm"}
 
 
 def test_setup_puts_the_aarch64_wheel_there_and_it_computes(pi3):
