@@ -77,7 +77,8 @@ def inferences(figures: Mapping[str, Any]) -> Iterator[Row]:
             note = f"no file within the accuracy budget to compare with: {', '.join(alone)}" if alone else ""
             yield judged(
                 f"instructions, int8, chosen payload, {core}, over the packages' best on {whose} files",
-                "each ≤ 1.00, to two decimals", shown, bool(ratios) and all(round(r, 2) <= 1.0 for r, _ in ratios.values()), note,
+                "each ≤ 1.00, to two decimals", shown,
+                bool(ratios) and all(round(r, 2) <= 1.0 for r, _ in ratios.values()), note,
                 unmeasured=unmeasured,
             )  # fmt: skip
             if whose == "other tools'":
