@@ -48,7 +48,7 @@ from edgec.request import FORMS, PRECISIONS
     "engines",
     multiple=True,
     metavar="NAME",
-    help="A payload for this engine alone (repeatable) [default: for each that the board may have].",
+    help="A payload for this engine alone (repeatable, or with commas) [default: for each that the board may have].",
 )
 @click.option(
     "--confidence",
@@ -93,6 +93,7 @@ def command(
     refuse_ignored(click.get_current_context(), asked["precision"], has_data=bool(calib))
     path = Path(output or f"{asked['name'] or app_name(model)}.edge")
     boards = [name for item in target for name in item.split(",") if name]
+    asked["engines"] = tuple(name for item in asked["engines"] for name in item.split(",") if name)
     made = compile(
         model, boards, output=path, calib=calib, eval=evaluation, signer=keys.load(key) if key else None,
         check_passes=check_passes, progress=out.progress, shapes=shape, version=app_version, **asked,

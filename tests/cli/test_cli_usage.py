@@ -127,3 +127,12 @@ class TestProjectFile:
         Path("edgec.toml").write_text("[bench]\nrounds = 'many'\n")
         said = edgec("bench", "m.edge")
         assert said.code == 2 and "many" in said.err
+
+
+def test_engines_may_be_named_with_commas_or_one_by_one(edgec, small, tmp_path: Path) -> None:
+    ways = ["--engine", "onnxruntime,litert"], ["--engine", "litert", "--engine", "onnxruntime"]
+    found = []
+    for number, asked in enumerate(ways):
+        words = ["compile", small.model, "-t", "rpi5", *asked, "-o", tmp_path / f"{number}.edge", "--json"]
+        found.append({payload["engine"] for payload in edgec(*words).json["payloads"]})
+    assert found[0] == found[1] and "onnxruntime" in found[0]

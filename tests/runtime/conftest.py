@@ -6,6 +6,7 @@ import base64
 import copy
 import hashlib
 import json
+import sys
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edgec_runtime.bundle import dsse, layout
+from edgec_runtime.engines import litert_package
+from edgec_runtime.trust import store
 
 
 def private_key(seed: int = 1) -> Ed25519PrivateKey:
@@ -206,3 +209,34 @@ def canonical_fixture() -> Any:
 def good_manifest() -> dict[str, Any]:
     kit = Kit()
     return {**kit.manifest, "members": kit.members()}
+
+
+@pytest.fixture
+def app(kit: Any, tmp_path: Path) -> Any:
+    """app("litert", "onnxruntime") is a bundle of relu(x) with a payload for each, in this order; and its keys."""
+
+    def make(*wanted: str, shape: Any = (1, 4), files: Any = None, **changes: Any) -> Any:
+        from tests.runtime.bad_luck import LITERT, onnx_relu
+
+        kit.files = {f"payloads/{engine}": LITERT if engine == "litert" else onnx_relu() for engine in wanted}
+        kit.files |= files or {}
+        for side, name in (("inputs", "x"), ("outputs", "y")):
+            kit.manifest[side] = [{"name": name, "dtype": "float32", "shape": list(shape), "layout": None}]
+        kit.manifest["payloads"] = [
+            kit.payload(**{"id": engine, "engine": engine, "engine_version": ">=1.18", "proven_with": None,
+                           "files": {"model": f"payloads/{engine}"}, **changes.get(engine, {})})
+            for engine in wanted
+        ]  # fmt: skip
+        keys = tmp_path / "keys"
+        keys.mkdir(exist_ok=True)
+        (keys / f"{store.key_id(kit.trust[0])}.pem").write_bytes(store.to_pem(kit.trust[0]))
+        return kit.write(tmp_path), keys
+
+    return make
+
+
+@pytest.fixture
+def only_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engines' Python packages can't be imported; what they would load is not in memory either."""
+    for name in ("onnxruntime", *litert_package.PACKAGES, *(f"{p}.interpreter" for p in litert_package.PACKAGES)):
+        monkeypatch.setitem(sys.modules, name, None)

@@ -81,8 +81,9 @@ def compiled(folder: Path, source: str = KERNEL, flags: tuple[str, ...] = ()) ->
     (folder / "model.c").write_text(source)
     path = folder / "model.so"
     subprocess.run(
-        [str(COMPILER), "-O1", "-w", "-shared", "-fPIC", *flags, "-o", path, DRIVER / "driver.c", folder / "model.c",
-         "-lpthread"],
+        # As the product links it: TVM's own library, if it is in this process, does not replace the driver's functions.
+        [str(COMPILER), "-O1", "-w", "-shared", "-fPIC", "-Wl,-Bsymbolic", *flags, "-o", path, DRIVER / "driver.c",
+         folder / "model.c", "-lpthread"],
         check=True,
     )  # fmt: skip
     return path

@@ -6,8 +6,7 @@ operator (y = relu(x), four floats) and compares. The child is ended where it ta
 
 from __future__ import annotations
 
-import os
-import sys
+from edgec_runtime.engines import child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,48 +34,10 @@ def check(path: str) -> None:
     if stamp in _passed:
         return
 
-    problem = cut_short(path) or (_in_a_child(path) if hasattr(os, "fork") else _computes(path))
+    problem = cut_short(path) or child.asked(_computes, path, TIMEOUT)
     if problem:
         raise CallError(f"{path} does not work as a LiteRT from 2.1.6 on should: {problem}")
     _passed.add(stamp)
-
-
-def _in_a_child(path: str) -> str:
-    """What is wrong, or nothing."""
-    import time
-
-    out, into = os.pipe()
-    child = os.fork()
-    if child == 0:  # nothing of the parent's is touched here, and nothing of its clean-up runs
-        status = 1
-        try:
-            os.close(out)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a wrong library says is nobody's concern
-            if "faulthandler" in sys.modules:
-                sys.modules["faulthandler"].disable()  # nor where it dies
-            os.write(into, (_computes(path) or "fine").encode()[:4000])
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(into)
-    try:
-        deadline, pause = time.monotonic() + TIMEOUT, 0.001
-        while True:
-            done, status = os.waitpid(child, os.WNOHANG)
-            if done:
-                break
-            if time.monotonic() > deadline:
-                os.kill(child, 9)
-                os.waitpid(child, 0)
-                return f"it did not answer in {TIMEOUT:.0f} seconds"
-            time.sleep(pause)
-            pause = min(0.05, pause * 2)
-        said = os.read(out, 4096).decode("utf-8", "replace")
-    finally:
-        os.close(out)
-    if os.WIFSIGNALED(status):
-        return f"it died of signal {os.WTERMSIG(status)}"
-    return "" if said == "fine" else said or "it ended without a word"
 
 
 def _computes(path: str) -> str:
@@ -86,23 +47,10 @@ def _computes(path: str) -> str:
     from edgec_runtime.engines import litert_capi
 
     try:
-        file = _file(a2b_base64(MODEL))
+        file = child.file(a2b_base64(MODEL))
         model = litert_capi.Executable(litert_capi.load(path), file, 1)
         answer: Any = model.run(["y"], {"x": memoryview(pack("4f", *GIVEN)).cast("f", (1, 4))})[0]
         found = answer.tolist()[0]
     except Exception as error:
         return str(error) or type(error).__name__
     return "" if found == EXPECTED else f"relu{list(GIVEN)} came out as {found}"
-
-
-def _file(data: bytes) -> int:
-    if hasattr(os, "memfd_create"):
-        file = os.memfd_create("edgec", os.MFD_CLOEXEC)
-        os.write(file, data)
-        return file
-    from tempfile import TemporaryFile
-
-    with TemporaryFile() as holder:
-        holder.write(data)
-        holder.flush()
-        return os.dup(holder.fileno())

@@ -11,10 +11,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 import onnx.inliner
@@ -22,6 +18,7 @@ import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgec_targets.emitters import fixed
 from edgec_targets.emitters.litert import conditions, qoperators, runtime_scales
 from edgec_targets.emitters.litert.registry import find
 from edgec_targets.types import Problem
@@ -51,14 +48,14 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
         common.InlinePass()(copy)
     for value in [v for v in copy.graph.inputs if v.name in copy.graph.initializers]:
         copy.graph.inputs.remove(value)  # a default that nobody overrides: the file has no defaults
-    problems = _fix_inputs(copy)
+    problems = fixed.sizes(copy, "a TFLite file's")
     if problems:
         return copy, problems
     for node in copy.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
     try:
-        with _quiet(), np.errstate(all="ignore"):
+        with fixed.quiet(), np.errstate(all="ignore"):
             _settle(copy)
             if runtime_scales.rewrite(copy) | qoperators.rewrite(copy):
                 _settle(copy)
@@ -101,26 +98,6 @@ def _with_bodies(model: ir.Model) -> ir.Model | None:
     return None if len(made.graph.node) == len(proto.graph.node) else ir.from_proto(made)
 
 
-def _fix_inputs(model: ir.Model) -> list[Problem]:
-    problems = []
-    for value in model.graph.inputs:
-        dims = list(value.shape) if value.shape is not None else None
-        if dims is None or any(not isinstance(d, int) for d in dims[1:]):
-            what = "no shape" if dims is None else f"shape {value.shape}"
-            problems.append(
-                Problem(
-                    f"input '{value.name}'",
-                    "",
-                    f"It has {what}: a TFLite file's shapes are fixed.",
-                    f"Give its whole shape: --shape {value.name}=1,3,224,224 (your own numbers).",
-                )
-            )
-            continue
-        if dims and not isinstance(dims[0], int):
-            value.shape = ir.Shape([1, *dims[1:]])
-    return problems
-
-
 def _forget(model: ir.Model) -> None:
     """Shapes with symbols: what was made up for lack of knowledge is kept by the library once more is known."""
     for node in model.graph.all_nodes():
@@ -152,14 +129,3 @@ def _fold(model: ir.Model) -> bool:
         should_fold=may,
     )
     return bool(result.modified)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The libraries log what they can't infer; what matters of it becomes a problem of ours."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -8,16 +8,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
-
 import numpy as np
 import onnx
 import onnx.version_converter
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgec_targets.emitters.fixed import quiet
 from edgec_targets.numbers import numbers
 from edgec_targets.types import Problem
 
@@ -56,7 +53,7 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
         for value in node.outputs:
             value.shape = None
     try:
-        with _quiet(), np.errstate(all="ignore"):
+        with quiet(), np.errstate(all="ignore"):
             _settle(copy)
     except Exception as e:  # the folder runs ONNX's reference operators, which may raise anything
         why = f"Its constants can't be folded: {' '.join(str(e).split())[:300]}"
@@ -124,14 +121,3 @@ def _same_shape(node: ir.Node) -> bool:
         return False
     node.outputs[0].shape, node.outputs[0].type = first.shape, first.type
     return True
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The libraries log what they can't infer; what matters of it becomes a problem of ours."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)

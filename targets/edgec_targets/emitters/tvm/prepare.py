@@ -7,14 +7,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
-
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from edgec_targets.emitters import fixed
 from edgec_targets.types import Problem
 
 _ROUNDS = 8
@@ -29,14 +26,14 @@ def prepare(model: ir.Model) -> tuple[ir.Model, list[Problem]]:
         common.InlinePass()(copy)
     for value in [v for v in copy.graph.inputs if v.name in copy.graph.initializers]:
         copy.graph.inputs.remove(value)
-    problems = _fix_inputs(copy) or _names(copy)
+    problems = fixed.sizes(copy, "a compiled model's") or _names(copy)
     if problems:
         return copy, problems
     for node in copy.graph.all_nodes():
         for value in node.outputs:
             value.shape = None
     try:
-        with _quiet(), np.errstate(all="ignore"):
+        with fixed.quiet(), np.errstate(all="ignore"):
             _settle(copy)
     except Exception as e:  # the folder runs ONNX's reference operators, which may raise anything
         why = f"Its constants can't be folded: {' '.join(str(e).split())[:300]}"
@@ -67,35 +64,9 @@ def _settle(model: ir.Model) -> None:
     infer(model)
 
 
-def _fix_inputs(model: ir.Model) -> list[Problem]:
-    problems = []
-    for value in model.graph.inputs:
-        dims = list(value.shape) if value.shape is not None else None
-        if dims is None or any(not isinstance(d, int) for d in dims[1:]):
-            what = "no shape" if dims is None else f"shape {value.shape}"
-            fix = f"Give its whole shape: --shape {value.name}=1,3,224,224 (your own numbers)."
-            problems.append(
-                Problem(f"input '{value.name}'", "", f"It has {what}: a compiled model's shapes are fixed.", fix)
-            )
-        elif dims and not isinstance(dims[0], int):
-            value.shape = ir.Shape([1, *dims[1:]])
-    return problems
-
-
 def _names(model: ir.Model) -> list[Problem]:
     """Inputs' and outputs' names stand in the payload as lines of text."""
     for value in (*model.graph.inputs, *model.graph.outputs):
         if "\n" in (value.name or "") or "\0" in (value.name or ""):
             return [Problem(repr(value.name), "", "Its name has a line break in it.", "Rename it in the model.")]
     return []
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The libraries log what they can't infer; what matters of it becomes a problem of ours."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
