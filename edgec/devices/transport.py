@@ -127,7 +127,7 @@ class Connection:
         )  # fmt: skip
 
     async def _size(self, path: str) -> int:
-        done = await self.run(f"wc -c < {shlex.quote(path)} 2>/dev/null", check=False)
+        done = await self.run(f"[ -f {shlex.quote(path)} ] && wc -c < {shlex.quote(path)}", check=False)
         text = done.stdout.strip()
         return int(text) if text.isdigit() else 0
 

@@ -151,8 +151,12 @@ def _linked(
 
     versions: dict[str, tuple[str, ...]] = {}
     place = at(tags[VERNEED]) if VERNEED in tags else 0
+    left = MAX_TABLE // 16  # entries of all libraries together: their lists may overlap in a hostile file
     for _ in range(min(tags.get(VERNEEDNUM, 0), MAX_TABLE // 16) if place else 0):
         _, count, file, first, following = unpack_from("<HHIII", data, place)  # Elf_Verneed, the same in 32 bits
+        left -= count
+        if left < 0:
+            raise ValueError("its list of versions is longer than its table")
         names, entry = [], place + first
         for _ in range(count):
             _, _, _, name, after = unpack_from("<IHHII", data, entry)  # Elf_Vernaux

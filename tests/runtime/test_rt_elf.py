@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from struct import pack
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,18 @@ def test_no_elf_file(tmp_path, data):
     path.write_bytes(data)
     with pytest.raises(ValueError, match="ELF"):
         elf.read(path)
+
+
+def test_lists_of_versions_that_overlap():
+    """Each of 65,535 libraries lists the same 65,535 versions: refused, rather than read four billion times."""
+    data = bytearray(elf_files.library(versions={"libc.so.6": ("GLIBC_2.17",) * 65535}))
+    need = data.index(pack("<HH", 1, 65535))
+    data[need + 12 : need + 16] = pack("<I", 16)  # the next one starts at the list of this one
+    data[need + 16 : need + 16 + 65534 * 16] = pack("<HHIII", 1, 65535, 1, 16, 16) * 65534
+    count = data.index(pack("<QQ", 0x6FFFFFFF, 1))
+    data[count : count + 16] = pack("<QQ", 0x6FFFFFFF, 65535)
+    with pytest.raises(ValueError, match="longer than its table"):
+        elf.read(bytes(data))
 
 
 @pytest.mark.parametrize("bits", [32, 64])
