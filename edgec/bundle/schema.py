@@ -13,7 +13,7 @@ from typing import Any
 
 from edgec_runtime import dtypes
 from edgec_runtime.bundle.layout import ALIGN, MAX_MEMBERS, MAX_NAME
-from edgec_runtime.bundle.manifest import MAX_INTEGER, MAX_PAYLOADS, MAX_RANK, MAX_TENSORS
+from edgec_runtime.bundle.manifest import HOOK_POINTS, MAX_HOOKS, MAX_INTEGER, MAX_PAYLOADS, MAX_RANK, MAX_TENSORS
 
 Schema = dict[str, Any]
 
@@ -22,6 +22,8 @@ _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1024}
 _LABEL: Schema = {"type": "string", "maxLength": 1024}
 _COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
 _MEMBER: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^/\\:][^\\:]*$"}
+_TIME: Schema = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"}
+_HOOK: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"}
 
 
 def _object(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
@@ -143,7 +145,17 @@ SCHEMA: Schema = {
     **_object(
         {
             "format": {"const": 1},
-            "app": _object({"name": _TEXT, "version": _TEXT, "sequence": _COUNT}),
+            "app": _object(
+                {"name": _TEXT, "version": _TEXT, "sequence": {**_COUNT, "description": "Counts up with releases."}},
+                {
+                    "floor": {
+                        **_COUNT,
+                        "description": "Once this version is confirmed on a device, none with a lower sequence may be "
+                        "installed there. At most the bundle's own sequence.",
+                    },
+                    "expires": {**_TIME, "description": "UTC; no new installations after it. What runs goes on."},
+                },
+            ),
             "inputs": _list(_ref("tensor"), maxItems=MAX_TENSORS),
             "outputs": _list(_ref("tensor"), minItems=1, maxItems=MAX_TENSORS),
             "preprocessing": _list(_ref("step"), maxItems=256),
@@ -169,7 +181,13 @@ SCHEMA: Schema = {
                     }
                 )
             ),
-        }
+        },
+        {
+            "hooks": {
+                **_object({}, {point: _list(_HOOK, minItems=1, maxItems=MAX_HOOKS) for point in HOOK_POINTS}),
+                "description": "Names of programs in the device's own folder of hooks, for each point of an update.",
+            },
+        },
     ),
     "$defs": _DEFS,
 }

@@ -41,9 +41,13 @@ def whole(make: Any) -> dict[str, Any]:
         "sbom.json",
     ]
     offsets = [64, 192, 320, 448, 576, 704, 832]
+    app = {"name": "app", "version": "1.0", "sequence": 7, "floor": 5, "expires": "2027-02-28T00:00:00Z"}
+    points = ("pre-install", "post-verify", "pre-activate", "health", "post-confirm")
     return dict(
         make.manifest(
             [entry],
+            app=app,
+            hooks={point: ["check-camera"] for point in points},
             preprocessing=[{"op": "resize", "width": 4}],
             golden={
                 "kind": "synthetic", "samples": 1, "inputs": "golden/inputs.bin", "reference": "golden/reference.bin",
@@ -107,8 +111,9 @@ def test_schema_and_reader_refuse_the_same(whole: dict[str, Any], data: st.DataO
         reader_rules.parse(json.dumps(changed).encode())
         read = True
     except BadInputError as e:
-        # What a schema can't say: members and their users agree, versions parse, names are safe everywhere.
+        # What a schema can't say: members and their users agree, versions parse, names are safe everywhere, days exist.
         words = ("named", "member", "stands after", "version", "plain relative path", "out of range", "members:")
+        words += ("there is no", "would forbid itself")
         read = followed and any(word in e.why for word in words)
     assert followed == read, (path, last, action)
 

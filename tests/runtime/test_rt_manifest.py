@@ -76,6 +76,27 @@ WRONG = [
     (("app", "sequence"), -1),
     (("app", "sequence"), True),
     (("app", "sequence"), 1.0),
+    (("app", "floor"), -1),
+    (("app", "floor"), 10**6),
+    (("app", "floor"), None),
+    (("app", "expires"), None),
+    (("app", "expires"), 1800000000),
+    (("app", "expires"), "2027-02-29T00:00:00Z"),
+    (("app", "expires"), "2027-02-28T24:00:00Z"),
+    (("app", "expires"), "2027-02-28T00:00:00+00:00"),
+    (("app", "expires"), "2027-02-28T00:00:00Z\n"),
+    (("app", "expires"), "٢٠٢٧-02-28T00:00:00Z"),
+    (("hooks",), None),
+    (("hooks",), {"before": ["x"]}),
+    (("hooks",), {"health": []}),
+    (("hooks",), {"health": "x"}),
+    (("hooks",), {"health": ["/bin/sh"]}),
+    (("hooks",), {"health": ["../x"]}),
+    (("hooks",), {"health": [".x"]}),
+    (("hooks",), {"health": ["-x"]}),
+    (("hooks",), {"health": ["x y"]}),
+    (("hooks",), {"health": ["x"] * 17}),
+    (("hooks",), {"health": ["x" * 65]}),
     (("app", "name"), ""),
     (("app", "name"), "n" * 1025),
     (("inputs", 0, "dtype"), "float31"),
@@ -109,6 +130,15 @@ WRONG = [
     (("members", 0, "offset"), 65),
     (("compiled_for",), [1]),
 ]
+
+
+def test_what_may_be_there_too(kit, canonical):
+    good = whole(kit)
+    good["app"] |= {"floor": good["app"]["sequence"], "expires": "2028-02-29T23:59:59Z"}
+    good["hooks"] = {"health": ["check-camera", "Check_2.sh"], "pre-install": ["x"]}
+    assert manifest.parse(canonical(good)) == good
+    good["app"]["floor"] += 1
+    refused(canonical, good, "would forbid itself")
 
 
 @pytest.mark.parametrize("at, item", WRONG, ids=[".".join(map(str, at)) + f"={str(item)[:20]}" for at, item in WRONG])

@@ -1,8 +1,9 @@
 """The manifest of format 1, checked field by field: types, limits, references. Nothing unknown passes.
 
 The rules are those of docs/bundle-1.schema.json, in the standard library alone, and what a schema can't say: member
-names that are safe on every system, sorted, unique and all in use; engine version ranges that parse. Each check is a
-function `(value, where)` that raises ValueError naming the place.
+names that are safe on every system, sorted, unique and all in use; engine version ranges that parse; days that exist;
+a security floor that the bundle itself keeps. Each check is a function `(value, where)` that raises ValueError naming
+the place.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from typing import Any
 from edgec_runtime import dtypes
 from edgec_runtime.bundle import layout, strictjson, version
 from edgec_runtime.errors import BadInputError
+from edgec_runtime.trust import when
 
 FORMAT = 1
+HOOK_POINTS = ("pre-install", "post-verify", "pre-activate", "health", "post-confirm")
+MAX_HOOKS = 16  # at one point
+_HOOK_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 MAX_INTEGER = 2**53 - 1  # RFC 8785
 MAX_PAYLOADS = 256
 MAX_TENSORS = 1024
@@ -38,6 +43,8 @@ def parse(data: bytes) -> dict[str, Any]:
             )
         _manifest(value, "manifest")
         _members(value)
+        if value["app"].get("floor", 0) > value["app"]["sequence"]:
+            raise ValueError("manifest.app.floor is above the bundle's own sequence, so it would forbid itself")
     except ValueError as error:
         raise BadInputError(
             "the bundle's manifest is not what format 1 says",
@@ -57,6 +64,11 @@ def safe_name(name: str) -> bool:
         and not set(name) & set('\\:*?"<>|')
         and all(part not in ("", ".", "..") and not part.endswith((" ", ".")) for part in parts)
     )
+
+
+def hook_name(name: str) -> bool:
+    """True for a plain file name that a hook may have: it stays inside the folder of hooks, and is no hidden file."""
+    return 1 <= len(name) <= 64 and _HOOK_NAME.issuperset(name) and name[0] not in ".-"
 
 
 def referenced(manifest: Mapping[str, Any]) -> Iterator[str]:
@@ -177,6 +189,18 @@ def _glibc(value: Any, where: str) -> None:
         raise ValueError(f"{where} must be a version of glibc such as 2.31")
 
 
+def _time(value: Any, where: str) -> None:
+    try:
+        when.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _hook(value: Any, where: str) -> None:
+    if not isinstance(value, str) or not hook_name(value):
+        raise ValueError(f"{where} must be a hook's file name: 1 to 64 letters, digits, '.', '_' and '-'")
+
+
 def _one_of(*choices: str) -> Check:
     def check(value: Any, where: str) -> None:
         if not isinstance(value, str) or value not in choices:
@@ -257,8 +281,9 @@ _payload = _object(
     golden=_null_or(_object(expected=_one_of("run", "float_reference"), file=_member_name, min_sqnr_db=_number)),
 )
 _manifest = _object(
+    {"hooks": _object({point: _list(_hook, least=1, most=MAX_HOOKS) for point in HOOK_POINTS})},
     format=_format,
-    app=_object(name=_text, version=_text, sequence=_count),
+    app=_object({"floor": _count, "expires": _time}, name=_text, version=_text, sequence=_count),
     inputs=_list(_tensor, most=MAX_TENSORS),
     outputs=_list(_tensor, least=1, most=MAX_TENSORS),
     preprocessing=_list(_step, most=256),
