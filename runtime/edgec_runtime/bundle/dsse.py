@@ -18,6 +18,7 @@ from edgec_runtime.errors import TrustError
 from edgec_runtime.trust import ed25519
 
 MANIFEST_TYPE = "application/vnd.edgec.manifest.v1+json"
+ROOT_TYPE = "application/vnd.edgec.root.v1+json"
 MAX_SIGNATURES = 100
 HEX = frozenset("0123456789abcdef")
 
@@ -43,18 +44,18 @@ def pae(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def parse_envelope(data: bytes) -> Envelope:
-    """Read an envelope, strictly: exact keys, canonical base64, sizes within the format's limits.
+def parse_envelope(data: bytes, expected: str = MANIFEST_TYPE, *, limit: int = MAX_ENVELOPE) -> Envelope:
+    """Read an envelope of one type, strictly: exact keys, canonical base64, at most `limit` bytes.
 
-    Raises TrustError: an envelope that is not well formed can't be vouched for by anybody.
+    Raises TrustError: an envelope that is not well formed, or of another type, can't be vouched for by anybody.
     """
     try:
-        value = strictjson.loads(data, limit=MAX_ENVELOPE)
+        value = strictjson.loads(data, limit=limit)
         if not isinstance(value, dict) or value.keys() != {"payload", "payloadType", "signatures"}:
             raise ValueError("it must hold payload, payloadType and signatures, and nothing else")
         kind, entries = value["payloadType"], value["signatures"]
-        if kind != MANIFEST_TYPE:
-            raise ValueError(f"its payloadType is {str(kind)[:60]!r}, not {MANIFEST_TYPE!r}")
+        if kind != expected:
+            raise ValueError(f"its payloadType is {str(kind)[:60]!r}, not {expected!r}")
         payload = _base64(value["payload"], "payload")
         if len(payload) > MAX_MANIFEST:
             raise ValueError(f"its payload has {len(payload)} bytes, more than {MAX_MANIFEST}")
@@ -70,14 +71,24 @@ def parse_envelope(data: bytes) -> Envelope:
             "get the file again from where it was made; if it still fails there, compile it again",
             code="E505",
         ) from None
-    return Envelope(kind, payload, signatures)
+    return Envelope(expected, payload, signatures)
 
 
 def verify(envelope: Envelope, trusted: Mapping[str, bytes]) -> tuple[str, ...]:
-    """The ids of the trusted keys that signed this envelope, in its order; empty if it is unsigned or by strangers.
+    """The ids of the trusted keys that signed this envelope, in its order; empty where they are fewer than needed.
 
-    `trusted` is {key id: 32 raw bytes}, as `trust.store.load_trusted` gives it. Signatures of unknown keys are left
-    alone. Raises TrustError where a trusted key's signature is wrong: the content is not what that key signed.
+    `trusted` is {key id: 32 raw bytes}, as `trust.store.load_trusted` gives it, with the number of distinct keys that
+    must sign as `.threshold`; one is enough where it has none. Raises TrustError as `signed_by` does.
+    """
+    signers = signed_by(envelope, trusted)
+    return signers if len(signers) >= getattr(trusted, "threshold", 1) else ()
+
+
+def signed_by(envelope: Envelope, trusted: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The ids of those of these keys that signed, in the envelope's order, be they enough or not; each stands once.
+
+    Signatures of other keys are left alone. Raises TrustError where a signature by one of these keys is wrong: the
+    content is not what that key signed.
     """
     signers = []
     message = None

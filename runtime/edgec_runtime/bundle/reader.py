@@ -35,8 +35,8 @@ class Bundle:
         path: the file's path.
         manifest: the manifest as a dict (ARCHITECTURE.md, "Bundle format 1").
         identity: SHA-256 (hex) of the manifest's bytes.
-        signers: ids of the trusted keys that signed it, in the envelope's order.
-        trusted: whether there is at least one. False only with `allow_unsigned`: then no native code may be loaded.
+        signers: ids of the trusted keys that signed it, in the envelope's order; none where they are too few.
+        trusted: whether there are any. False only with `allow_unsigned`: then no native code may be loaded.
         envelope: the signed envelope, as it stands in the file.
     """
 
@@ -135,7 +135,8 @@ def open(path: str | os.PathLike[str], *, trust: store.Trust = None, allow_unsig
 
     Raises:
         BadInputError: no file, not a bundle, an unknown format version, or a signed manifest that breaks the rules.
-        TrustError: unsigned, signed by strangers only, damaged or tampered with.
+        TrustError: unsigned, signed by strangers only or by fewer keys than this device asks for, damaged or tampered
+            with.
     """
     name = os.fspath(path)
     try:
@@ -160,9 +161,10 @@ def _checked(name: str, data: mmap.mmap, trust: store.Trust, allow_unsigned: boo
 
     envelope = _envelope(name, data)
     parsed = dsse.parse_envelope(envelope)
-    signers = dsse.verify(parsed, store.load_trusted(trust))
+    keys = store.load_trusted(trust)
+    signers = dsse.verify(parsed, keys)
     if not signers and not allow_unsigned:
-        raise _nobody(name, parsed)
+        raise _nobody(name, parsed, keys)
     content = manifest.parse(parsed.payload)
     places = _places(name, data, envelope, content)
     return Bundle(name, data, envelope, content, sha256(parsed.payload).hexdigest(), signers, places)
@@ -243,7 +245,16 @@ def _damaged(name: str, why: str) -> Error:
     return TrustError(f"{name} is damaged or was tampered with", why, AGAIN, code="E504")
 
 
-def _nobody(name: str, envelope: dsse.Envelope) -> Error:
+def _nobody(name: str, envelope: dsse.Envelope, trusted: store.Trusted) -> Error:
+    some = dsse.signed_by(envelope, trusted)
+    if some:
+        return TrustError(
+            f"{name} is signed by {len(some)} of the {trusted.threshold} keys that must sign it",
+            f"this device's root metadata (version {trusted.version}) asks for {trusted.threshold} of its "
+            f"{len(trusted)} release keys; {', '.join(key[:16] for key in some)} signed",
+            "let another holder of a release key sign it: `edgec sign FILE --sign KEY`",
+            code="E514",
+        )
     if not envelope.signatures:
         return TrustError(
             f"{name} is not signed",
@@ -255,6 +266,8 @@ def _nobody(name: str, envelope: dsse.Envelope) -> Error:
     return TrustError(
         f"{name} is signed by a stranger",
         f"its keys ({keys}) are not among those that this machine trusts",
-        "if you know that key, trust it: `edgec keys trust`, or copy its PEM file into the root's trust folder",
+        f"sign it with release keys of this device's root metadata (version {trusted.version}): `edgec sign`"
+        if trusted.version
+        else "if you know that key, trust it: `edgec keys trust`, or copy its PEM file into the root's trust folder",
         code="E502",
     )

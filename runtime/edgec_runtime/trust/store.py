@@ -1,4 +1,7 @@
-"""The public keys that this device trusts: PEM files in the root's `trust/` folder, named by their key id.
+"""The public keys that this device trusts for bundles: its root metadata's release keys, else PEM files.
+
+Where the root's `trust/` folder holds root metadata (`root.dsse`), its release role alone counts, with its threshold.
+Else each PEM file in that folder, named by its key's id, is trusted alone: that is how development works.
 
 A key id is the SHA-256 (hex) of the 32 raw bytes of an Ed25519 public key. A key file is a PEM SubjectPublicKeyInfo
 (RFC 8410), as `openssl pkey -pubout` writes it.
@@ -20,7 +23,29 @@ SPKI_PREFIX = bytes.fromhex(
 )  # SEQUENCE { SEQUENCE { OID 1.3.101.112 } BIT STRING (32 bytes) }
 MAX_PEM = 4096  # bytes; an Ed25519 key takes 113
 MAX_KEYS = 256
+MAX_ROOT = 65536  # bytes of root metadata; 32 keys and as many signatures take under 20,000
 BEGIN, END = b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----"
+
+
+class Trusted(dict[str, bytes]):
+    """Trusted keys, {key id: 32 raw bytes}, and what they must do together.
+
+    Attributes:
+        threshold: how many distinct ones must sign.
+        version: of the root metadata that names them, 0 where none does.
+        expires: when that metadata expires (`when.FORM`), None where it never does.
+    """
+
+    __slots__ = ("expires", "threshold", "version")
+
+    def __init__(
+        self, keys: Mapping[str, bytes], *, threshold: int = 1, version: int = 0, expires: str | None = None
+    ) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+        self.version = version
+        self.expires = expires
+
 
 Trust = Union[str, "os.PathLike[str]", Mapping[str, bytes], Iterable[Union[str, "os.PathLike[str]", bytes]], None]
 
@@ -55,8 +80,8 @@ def to_pem(public_key: bytes) -> bytes:
     return BEGIN + b"\n" + binascii.b2a_base64(SPKI_PREFIX + public_key) + END + b"\n"
 
 
-def load_trusted(trust: Trust = None, *, root: str | os.PathLike[str] | None = None) -> dict[str, bytes]:
-    """The trusted keys as {key id: 32 raw bytes}.
+def load_trusted(trust: Trust = None, *, root: str | os.PathLike[str] | None = None) -> Trusted:
+    """The trusted keys as {key id: 32 raw bytes}, with the number of them that must sign.
 
     Args:
         trust: None for the device's own `trust/` folder (an absent folder trusts nobody); a path of a PEM file or of
@@ -65,13 +90,21 @@ def load_trusted(trust: Trust = None, *, root: str | os.PathLike[str] | None = N
 
     Raises:
         BadInputError: a file that is not a public key, or that isn't there.
-        TrustError: a file of the device's `trust/` folder whose name is not its key's id.
+        TrustError: a file of the device's `trust/` folder whose name is not its key's id; damaged root metadata.
     """
     if trust is None:
-        folder = os.path.join(root_.find(root), "trust")
-        return _folder(folder, named=True) if os.path.isdir(folder) else {}
+        where = root_.find(root)
+        data = pinned(where)
+        if data is not None:
+            from edgec_runtime.trust import metadata
+
+            return metadata.whole(data).release
+        folder = os.path.join(where, "trust")
+        return Trusted(_folder(folder, named=True) if os.path.isdir(folder) else {})
+    if isinstance(trust, Trusted):
+        return trust
     if isinstance(trust, Mapping):
-        return _checked(trust)
+        return Trusted(_checked(trust))
     items = [trust] if isinstance(trust, (str, bytes, os.PathLike)) else list(trust)
     keys: dict[str, bytes] = {}
     for item in items:
@@ -83,12 +116,34 @@ def load_trusted(trust: Trust = None, *, root: str | os.PathLike[str] | None = N
         else:
             raw = parse_pem(_read(os.fspath(item)), os.fspath(item))
             keys[key_id(raw)] = raw
-    return keys
+    return Trusted(keys)
 
 
-def load() -> dict[str, bytes]:
+def load() -> Trusted:
     """The keys that this device trusts: `load_trusted` of its own `trust/` folder."""
     return load_trusted(None)
+
+
+def root_path(where: str) -> str:
+    """Where a root folder keeps its root metadata."""
+    return os.path.join(where, "trust", "root.dsse")
+
+
+def pinned(where: str) -> bytes | None:
+    """The bytes of a root folder's root metadata, None where it has none.
+
+    Raises TrustError where it is there and can't be read: single keys must not count again because of that.
+    """
+    path = root_path(where)
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_ROOT + 1)
+    except OSError as error:
+        if not os.path.lexists(path) and isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return None
+        raise TrustError(
+            f"can't read the root metadata {path}", str(error), "check its permissions, and the disk", code="E515"
+        ) from None
 
 
 def _checked(keys: Mapping[str, bytes]) -> dict[str, bytes]:

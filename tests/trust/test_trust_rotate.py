@@ -1,0 +1,64 @@
+"""Root metadata on the device: pinned once, followed version by version, refused in every other case."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgec_runtime.errors import Error, TrustError
+from edgec_runtime.trust import rotate, store
+from tests.runtime.conftest import private_key, public_raw
+from tests.trust import made_roots as made
+
+
+@pytest.fixture
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A device root with version 1 pinned: 2 of the keys 11, 12, 13; release key 1."""
+    folder = tmp_path / "device"
+    monkeypatch.setenv("EDGEC_ROOT", str(folder))
+    assert rotate.pin(made.root()) == 1
+    return folder
+
+
+def refused(code: str, *chain: bytes, version: int = 1) -> Error:
+    """The chain is refused with this code, and the device trusts `version` afterwards."""
+    with pytest.raises(TrustError) as caught:
+        rotate.update(list(chain))
+    assert caught.value.code == code and caught.value.why and caught.value.fix, caught.value
+    now = rotate.current()
+    assert now is not None and now.version == version
+    return caught.value
+
+
+def test_pinned_root_replaces_single_keys(device: Path) -> None:
+    stranger = public_raw(private_key(5))
+    (device / "trust" / f"{store.key_id(stranger)}.pem").write_bytes(store.to_pem(stranger))
+    trusted = store.load_trusted()
+    assert dict(trusted) == {made.key_id(1): public_raw(private_key(1))}
+    assert (trusted.threshold, trusted.version, trusted.expires) == (1, 1, "2099-01-01T00:00:00Z")
+    (device / "trust" / "root.dsse").unlink()
+    assert dict(store.load_trusted()) == {store.key_id(stranger): stranger}
+
+
+def test_the_same_root_may_be_pinned_again_another_not(device: Path) -> None:
+    assert rotate.pin(made.root()) == 1
+    assert rotate.pin(made.root(signers=(11, 13))) == 1  # the same content, signed by others
+    for other in (made.root(2), made.root(release=(2,)), made.root(root=(21, 22), signers=(21, 22))):
+        with pytest.raises(TrustError) as caught:
+            rotate.pin(other)
+        assert caught.value.code == "E520"
+    assert (device / "trust" / "root.dsse").read_bytes() == made.root()
+
+
+def test_a_chain_is_followed_to_its_end_and_each_step_is_kept(device: Path) -> None:
+    second = made.root(2, signed="2026-02-01T00:00:00Z", root=(12, 13, 14), signers=(11, 12, 13), release=(2,))
+    third = made.root(3, signed="2026-03-01T00:00:00Z", root=(14, 15), signers=(12, 14, 15), release=(2, 3),
+                      release_threshold=2)  # fmt: skip
+    assert rotate.update([second, third]) == 3
+    assert rotate.update([third]) == 3  # a repeated transfer
+    trusted = store.load_trusted()
+    assert set(trusted) == {made.key_id(2), made.key_id(3)} and trusted.threshold == 2 and trusted.version == 3
+    assert (device / "trust" / "time").read_text() == "2026-03-01T00:00:00Z\n"
+    assert sorted(os.listdir(device / "trust")) == ["root.dsse", "time"] and not os.listdir(device / "stage")
