@@ -126,6 +126,19 @@ class Connection:
             "Check the device's disk.", code="E405",
         )  # fmt: skip
 
+    @contextlib.asynccontextmanager
+    async def talk(self, command: str) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        """A command that runs, to talk to: the shell's text, streams of bytes. It is closed when the block is left.
+
+        Raises UnreachableError (E1104) where the connection is lost.
+        """
+        with _lost(self.address):
+            process = await self._connection.create_process(command, encoding=None)
+            try:
+                yield process
+            finally:
+                process.close()
+
     async def _size(self, path: str) -> int:
         done = await self.run(f"[ -f {shlex.quote(path)} ] && wc -c < {shlex.quote(path)}", check=False)
         text = done.stdout.strip()

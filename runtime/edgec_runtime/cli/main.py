@@ -16,6 +16,7 @@ COMMANDS = {
     "selftest": "check hashes, engines and golden answers",
     "install": "install a bundle on this device",
     "doctor": "say what this device has",
+    "agent": "serve `edgec flash` over standard input and output",
 }
 
 
@@ -41,6 +42,8 @@ def parser() -> Parser:
         if name == "doctor":
             command.add_argument("file", nargs="?", metavar="FILE", help="a .edge file: what of it can run here?")
             command.add_argument("--allow-unsigned", action="store_true", help="look at a file that nobody has signed")
+            continue
+        if name == "agent":
             continue
         if name == "install":
             command.add_argument("file", metavar="FILE", help="a .edge file")
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser().print_help()
             return 2
         command: Any = importlib.import_module(f"edgec_runtime.cli.{options.command}_command")
+        if options.command == "agent":  # its output is a protocol, not a result
+            return int(command.serve(options))
         result: dict[str, Any] = command.run(options)
         _print(result, command.text(result), as_json=options.json)
         return 0
