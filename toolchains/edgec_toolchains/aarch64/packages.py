@@ -70,6 +70,22 @@ def unpack(wanted: Sequence[str], folder: Path, state: Path, *, leave_out: Seque
     return tuple(_extract(archives / f"{name}.deb", folder, environment, leave_out) for name in wanted)
 
 
+def needs(wanted: str, state: Path) -> tuple[str, ...]:
+    """The names of the packages that a package (`name:architecture`) depends on, as its own file says.
+
+    Raises as `unpack` does.
+    """
+    archives = state / "archives"
+    archives.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "LC_ALL": "C", "APT_CONFIG": str(_configure(state, [wanted]))}
+    archive = archives / f"{wanted}.deb"
+    if not archive.is_file():
+        _call(["apt-get", "-qq", "update"], environment, archives)
+        _download([wanted], archives, environment)
+    text = _call(["dpkg-deb", "-f", str(archive), "Depends"], environment, archives)
+    return tuple(word.split()[0] for word in text.split(",") if word.split())
+
+
 def machine() -> str:
     """This machine's architecture in Debian's words, e.g. "amd64"."""
     return _call(["dpkg", "--print-architecture"], {**os.environ, "LC_ALL": "C"}, Path()).strip()

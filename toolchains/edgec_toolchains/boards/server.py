@@ -10,7 +10,8 @@ from pathlib import Path
 from edgec_toolchains.aarch64 import packages
 
 VARIABLE = "EDGEC_BOARDS"
-"""Environment variable that names the folder; `build/boards` in the tests, else in the user's cache."""
+"""Environment variable that names the folder; `build/boards` in the tests, else `boards` in `$EDGEC_CACHE`, else in the
+user's cache."""
 
 # The server, the library that shows it users of our own, and what both link to beside libc.
 _PACKAGES = (
@@ -52,10 +53,13 @@ class Server:
 
 
 def home() -> Path:
-    """The folder that `EDGEC_BOARDS` names, else one in the user's cache."""
+    """The folder that `EDGEC_BOARDS` names, else `boards` in `$EDGEC_CACHE` or in the user's cache."""
     named = os.environ.get(VARIABLE)
     if named:
         return Path(named).absolute()
+    cache = os.environ.get("EDGEC_CACHE")
+    if cache:
+        return Path(cache).absolute() / "boards"
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("edgec")) / "boards"
