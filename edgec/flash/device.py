@@ -237,7 +237,7 @@ class _Work:
                 said = await device.ask("begin", data=self.package.envelope, app=self.options.app)
                 return answers.begun(self.target.name, said, self.package)
             except Error as error:
-                if error.code != "E202" or time.monotonic() > deadline:
+                if error.code != "E202" or "probation" in error.what or time.monotonic() > deadline:
                     raise
                 self.tell("waiting for another transfer", 0, 0)
                 await asyncio.sleep(2)

@@ -163,7 +163,7 @@ class Server:
     def _logs(self, app: str, lines: int) -> Answer:
         from edgec_runtime.slots import journal
 
-        return {"entries": journal.read(app, lines, root=self._root)}
+        return {"entries": journal.read(self._root, app, lines)}
 
     def _run(self, app: str, size: int, pieces: Iterator[bytes]) -> Answer:
         from edgec_runtime.agent import running

@@ -34,7 +34,7 @@ class Transfer:
             "identity": made.identity,
             "version": made.manifest["app"]["version"],
             "unchanged": made.unchanged,
-            "members": [[member.name, member.sha256, member.size, self._have(member)] for member in made.members],
+            "members": [list(member) for member in made.members],
             "held": [list(each) for each in bases.held(self._root, made.name)],
         }
 
@@ -82,19 +82,6 @@ class Transfer:
         made, self._incoming = self._incoming, None
         if made is not None:
             made.__exit__(None, None, None)
-
-    def _have(self, member: Any) -> int:
-        """Bytes that need not be sent; a member whose last byte came just before a cut is finished now."""
-        from edgec_runtime.errors import TrustError
-        from edgec_runtime.slots.active import store_path
-
-        if member.have < member.size or os.path.exists(store_path(self._root, member.sha256)):
-            return int(member.have)
-        try:
-            self._open().finish(member.sha256)
-        except TrustError:
-            return 0
-        return int(member.size)
 
     def _open(self) -> Incoming:
         if self._incoming is None:
