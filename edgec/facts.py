@@ -165,7 +165,14 @@ def manifest(
     ran = any(vectors.entries.values()) or any(accuracy.values())
     made = {
         "format": 1,
-        "app": {"name": request.name or "model", "version": request.version, "sequence": request.sequence},
+        "app": {
+            "name": request.name or "model",
+            "version": request.version,
+            "sequence": request.sequence,
+            **({} if request.security_floor is None else {"floor": request.security_floor}),
+            **({} if request.expires is None else {"expires": request.expires}),
+        },
+        **({"hooks": {point: list(names) for point, names in request.hooks.items()}} if request.hooks else {}),
         "inputs": inputs,
         "outputs": outputs,
         "preprocessing": [],

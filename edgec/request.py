@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from edgec.errors import UsageError
+from edgec.trust import dates
+from edgec_runtime.bundle.manifest import HOOK_POINTS, MAX_HOOKS, hook_name
 
 Form = Literal["int8-dynamic", "int8-weights", "int4-weights", "float16", "bfloat16", "int16x8"]
 """What a whole model can be made in one call (`edgec.quantize.forms`), besides static int8."""
@@ -28,7 +30,9 @@ class Request:
     `max_drop` is the budget's text ("0.5%", "0.5pt", "0.005") or None: then the default of 1 % holds where int8 was
     not asked for by name, and nothing is refused where it was (a search always has one). `confidence`: the budget must
     hold for the drop's upper bound at it. `engines`: payloads for these alone; none named: for all that a board may
-    have. `golden` None: real inputs where there is data.
+    have. `golden` None: real inputs where there is data. `security_floor`: once the bundle is confirmed on a device, no
+    lower sequence may be installed there. `expires`: no new installations after it (kept as it is signed). `hooks`: for
+    each point of an update, names of programs in the device's own folder of hooks.
     """
 
     boards: tuple[str, ...]
@@ -44,6 +48,9 @@ class Request:
     name: str | None = None
     version: str = "0.0.0"
     sequence: int = 1
+    security_floor: int | None = None
+    expires: str | None = None
+    hooks: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +84,23 @@ class Request:
                 "Use one from 0.5 to under 1, such as 0.95.",
                 code="E217",
             )
+        if self.security_floor is not None and not 0 <= self.security_floor <= self.sequence:
+            raise UsageError(
+                f"--security-floor {self.security_floor} is not within the sequence {self.sequence}",
+                "A bundle whose floor is above its own sequence would forbid itself.",
+                f"Use a floor up to {self.sequence}, or raise --sequence.",
+                code="E219",
+            )
+        if self.expires is not None:
+            object.__setattr__(self, "expires", dates.expiry(self.expires))
+        for point, names in self.hooks.items():
+            if point not in HOOK_POINTS or not 0 < len(names) <= MAX_HOOKS or not all(map(hook_name, names)):
+                raise UsageError(
+                    f"--hook {point}={','.join(names)} is no hook",
+                    f"A hook is a plain file name, for one of the points {', '.join(HOOK_POINTS)}.",
+                    "For example --hook health=check-camera; the file lies in the device's /etc/edgec/hooks.",
+                    code="E222",
+                )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values only, as recipe.json holds them."""
@@ -86,6 +110,7 @@ class Request:
             "exclude": list(self.exclude),
             "engines": list(self.engines),
             "shapes": {name: list(dims) for name, dims in self.shapes.items()},
+            "hooks": {point: list(names) for point, names in self.hooks.items()},
         }
 
     @classmethod

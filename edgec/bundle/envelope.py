@@ -55,9 +55,9 @@ def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     return data
 
 
-def make(manifest: bytes, signers: Sequence[Signer]) -> bytes:
-    """The envelope's bytes: `manifest` (canonical JSON) signed by each signer, none for an unsigned bundle."""
-    return _sign(Envelope(manifest, PAYLOAD_TYPE, {}), signers)
+def make(content: bytes, signers: Sequence[Signer], kind: str = PAYLOAD_TYPE) -> bytes:
+    """The envelope's bytes: `content` (canonical JSON, a manifest) signed by each signer, none for an unsigned one."""
+    return _sign(Envelope(content, kind, {}), signers)
 
 
 def add(envelope: bytes, signers: Sequence[Signer]) -> bytes:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 __all__ = [
-    "DEVELOPMENT", "KeyInfo", "Signer", "development_key", "folder", "key_id", "list_keys", "load", "new",
+    "DEVELOPMENT", "KeyInfo", "Signer", "development_key", "folder", "key_id", "list_keys", "load", "new", "public",
     "public_pem", "trust",
 ]  # fmt: skip
 
@@ -153,6 +153,15 @@ def trust(key: str | os.PathLike[str]) -> str:
     with atomic.replacing(folder / f"{identifier}.pem") as (file, _):
         file.write(public_pem(public))
     return identifier
+
+
+def public(key: str | os.PathLike[str]) -> tuple[str, bytes]:
+    """(key id, 32 raw bytes) of a public key: the path of a PEM file, or the name or id of one of this user's keys.
+
+    Raises as `trust`.
+    """
+    found = _public(key)
+    return key_id(found), found.public_bytes_raw()
 
 
 def public_pem(key: Ed25519PublicKey) -> bytes:

@@ -65,8 +65,8 @@ def write(
     return _emit(Path(path), data, envelope.make(data, signers), measured, signers)
 
 
-def sign(path: str | os.PathLike[str], signer: Signer) -> Written:
-    """Add a signature to a bundle in place; its identity stays, and signing twice with a key changes nothing.
+def sign(path: str | os.PathLike[str], *signers: Signer) -> Written:
+    """Add signatures to a bundle in place; its identity stays, and signing twice with a key changes nothing.
 
     Every byte is checked first; whose signatures it has does not matter, since signing is the act of trusting.
     Raises TrustError for a damaged bundle, BadInputError where the disk is full (the old file stays).
@@ -75,11 +75,11 @@ def sign(path: str | os.PathLike[str], signer: Signer) -> Written:
 
     with reader.open(path, allow_unsigned=True) as bundle:
         bundle.verify_all()
-        signed = envelope.add(bundle.envelope, [signer])
+        signed = envelope.add(bundle.envelope, signers)
         if signed == bundle.envelope:
             return Written(bundle.identity, bundle.manifest)
         measured = [_measure(m["name"], bundle.member(m["name"])) for m in bundle.manifest["members"]]
-        return _emit(Path(path), envelope.payload(signed), signed, measured, [signer])
+        return _emit(Path(path), envelope.payload(signed), signed, measured, signers)
 
 
 def _emit(path: Path, data: bytes, signed: bytes, measured: Sequence[_Member], signers: Sequence[Signer]) -> Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,17 @@ import click
 from edgec.cli.common import Output, options, shape_option, size
 from edgec.cli.quantizing import how, refuse, refuse_for_form, refuse_search_alone
 from edgec.request import FORMS, PRECISIONS
+
+
+def _hooks(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) -> dict[str, list[str]]:
+    """POINT=NAME, collected by point in the order given."""
+    hooks: dict[str, list[str]] = {}
+    for text in given:
+        point, equals, name = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not POINT=NAME")
+        hooks.setdefault(point, []).append(name)
+    return hooks
 
 
 @click.command("compile")
@@ -76,6 +88,21 @@ from edgec.request import FORMS, PRECISIONS
     default=1,
     show_default=True,
     help="Counts up with every release; devices refuse to go back.",
+)
+@click.option(
+    "--security-floor",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Once this version is confirmed on a device, nothing with a lower sequence may be installed there.",
+)
+@click.option("--expires", metavar="DATE", help="No new installations after this day (UTC). What runs goes on running.")
+@click.option(
+    "--hook",
+    "hooks",
+    multiple=True,
+    callback=_hooks,
+    metavar="POINT=NAME",
+    help="At POINT of an update run NAME of the device's own hooks, such as health=check-camera (repeatable).",
 )
 @options
 def command(

@@ -303,7 +303,10 @@ def test_export_refuses_a_folder_with_files_and_foreign_payloads(write: Any, mak
 def test_keys_commands(tmp_path: Path) -> None:
     made = json.loads(edgec("keys", "new", "release", "--json").output)
     assert made["name"] == "release" and not made["trusted"]
-    assert json.loads(edgec("keys", "trust", made["public"], "--json").output) == {"key_id": made["key_id"]}
+    assert json.loads(edgec("keys", "trust", made["public"], "--json").output) == {
+        "key_id": made["key_id"],
+        "root_version": 0,
+    }
     (listed,) = json.loads(edgec("keys", "list", "--json").output)["keys"]
     assert listed["trusted"] and listed["key_id"] == made["key_id"]
     assert "release" in edgec("keys", "list").output
