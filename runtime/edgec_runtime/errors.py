@@ -2,7 +2,7 @@
 
 Every error that edgec raises on purpose is an `Error`. The codes' hundreds follow the exit codes of the
 command line (ARCHITECTURE.md, "Exit codes"): E2xx usage, E3xx budget, E4xx unsupported by the board, E5xx tampered
-or untrusted, E6xx golden or health check, E8xx not identical, E9xx bad input, E10xx something is missing.
+or untrusted, E6xx golden answers, E7xx rolled back, E8xx not identical, E9xx bad input, E10xx something is missing.
 """
 
 from __future__ import annotations
@@ -63,6 +63,12 @@ class GoldenError(Error):
     """The model does not give the recorded answers (exit 6)."""
 
     code, exit_code = "E600", 6
+
+
+class RolledBackError(Error):
+    """A new version failed its trial: the version before it runs on (exit 7)."""
+
+    code, exit_code = "E700", 7
 
 
 class NotIdenticalError(Error):

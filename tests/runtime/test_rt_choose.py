@@ -10,7 +10,7 @@ import pytest
 import edgec_runtime as rt
 from edgec_runtime import cpu
 from edgec_runtime.cli.main import main
-from edgec_runtime.errors import MissingError, UnsupportedError
+from edgec_runtime.errors import MissingError, RolledBackError
 from edgec_runtime.slots import preference, state
 from edgec_runtime.slots.choose import choose
 from edgec_runtime.slots.install import install
@@ -101,9 +101,10 @@ def test_one_that_does_not_load_is_named_and_not_preferred(two, tmp_path, root):
     assert result["preferred"] == SLOW
     assert result["payloads"][1]["payload"] == QUICK and result["payloads"][1]["why"]
     two.files["payloads/onnxruntime/slow.onnx"] = b"nor is this"
-    install(two.write(tmp_path))
-    with pytest.raises(UnsupportedError):
-        choose("tiny")
+    with pytest.raises(RolledBackError) as caught:
+        install(two.write(tmp_path))
+    assert caught.value.code == "E701" and SLOW in caught.value.why and QUICK in caught.value.why
+    assert choose("tiny")["preferred"] == SLOW  # of the version before
     with pytest.raises(MissingError):
         choose("another")
 

@@ -49,6 +49,16 @@ def parser() -> Parser:
             command.add_argument("file", metavar="FILE", help="a .edge file")
             command.add_argument("--app", metavar="NAME", help="the app's name here; the bundle's own otherwise")
             command.add_argument("--choose", action="store_true", help="then time its payloads and prefer the fastest")
+            command.add_argument(
+                "--confirm", choices=("auto", "manual"), default="auto", help="manual: it waits for `confirm` (auto)"
+            )
+            command.add_argument(
+                "--deadline",
+                type=float,
+                default=60.0,
+                metavar="S",
+                help="seconds for the health check, or to confirm (60)",
+            )
             continue
         command.add_argument("file", nargs="?", metavar="FILE", help="a .edge file")
         command.add_argument("--app", metavar="NAME", help="an installed app instead of a file")

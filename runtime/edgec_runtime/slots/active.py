@@ -10,7 +10,7 @@ import binascii
 import os
 
 from edgec_runtime import root as root_
-from edgec_runtime.errors import TrustError
+from edgec_runtime.errors import MissingError, TrustError
 from edgec_runtime.slots import record
 from edgec_runtime.slots import state as state_
 
@@ -28,7 +28,7 @@ MAX_PROVEN = 65536  # bytes
 
 
 class Slot:
-    """An app's active slot, ready to load.
+    """A slot of an app, ready to load: the active one, or the one on probation.
 
     Attributes:
         manifest: the parts of the manifest that loading needs; `payloads` are those that this machine can use.
@@ -103,28 +103,41 @@ def _proven(folder: str, identity: str) -> dict[str, tuple[str, str]]:
 
 
 def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
-    """The active slot of an app.
+    """The slot of an app that a load gets (`state.effective`).
 
-    Raises MissingError where the app is not installed, TrustError where its state or its slot is damaged.
+    Raises MissingError where the app is not installed or has no version yet, TrustError where its state or its slot is damaged.
     """
     where = root_.find(root)
     folder = state_.app_folder(where, app)
     state = state_.read(folder, app)
-    slot_folder = os.path.join(folder, "slots", state.active)
+    name = state.active
+    if state.phase == "probation":
+        from edgec_runtime.slots import boot
+
+        name = state_.effective(state, boot.boot_id(), boot.now())
+    if name == "-":
+        raise none_active(state, app)
+    return slot(where, app, state, name)
+
+
+def slot(where: str, app: str, state: state_.State, name: str) -> Slot:
+    """A slot of an app by its name, if its ready record is the one that the state says. Raises TrustError as `active`."""
+    slot_folder = os.path.join(where, "apps", app, "slots", name)
+    identity, crc = state.slot(name)
     try:
         with open(os.path.join(slot_folder, "ready.json"), "rb") as file:
             data = file.read()
-        if f"{binascii.crc32(data):08x}" != state.ready:
+        if f"{binascii.crc32(data):08x}" != crc:
             raise ValueError("its checksum is wrong")
         ready = record.loads(data)
-        if ready["identity"] != state.identity:
+        if ready["identity"] != identity:
             raise ValueError("it is not the one that was installed")
         if ready["format"] != READY_FORMAT:
             raise ValueError(f"its format is {ready['format']}, not {READY_FORMAT}")
         info = {
             "path": None,
             "installed": app,
-            "slot": state.active,
+            "slot": name,
             "identity": ready["identity"],
             "signers": ready["signers"],
             "trusted": True,
@@ -137,8 +150,20 @@ def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
         return Slot(where, slot_folder, ready["manifest"], info, ready["store"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrustError(
-            f"the active slot of the app {app!r} is damaged",
-            f"slot {state.active}: {error}",
+            f"the {'active' if name == state.active else 'other'} slot of the app {app!r} is damaged",
+            f"slot {name}: {error}",
             "install the bundle again",
             code="E507",
         ) from None
+
+
+def none_active(state: state_.State, app: str) -> MissingError:
+    """Why an app has no version to load, though it has a state."""
+    if state.phase == "trial":
+        why, fix = "its first version is on trial", "wait for its trial, or finish it: edgec-rt recover"
+    elif state.phase == "probation":
+        why, fix = "its first version was not confirmed in time", "install it again, and confirm it in time"
+    else:
+        why = f"its first version was given up: {state.why}" if state.why else "it has no version any more"
+        fix = "install a version that works here: edgec-rt install FILE"
+    return MissingError(f"the app {app!r} has no version to load", why, fix, code="E1002")

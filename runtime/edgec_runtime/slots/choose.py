@@ -13,10 +13,10 @@ from edgec_runtime.bundle import tensors
 from edgec_runtime.errors import Error, TrustError, UnsupportedError, UsageError
 from edgec_runtime.model import Model
 from edgec_runtime.model import choose as open_payload
-from edgec_runtime.slots import files, preference
+from edgec_runtime.slots import preference, states
 from edgec_runtime.slots import state as state_
 from edgec_runtime.slots.active import Slot, active
-from edgec_runtime.slots.install import locked
+from edgec_runtime.slots.locks import locked
 
 ROUNDS = 15
 TURN = 0.02  # seconds that a payload runs in each round, at least
@@ -141,16 +141,16 @@ def _remember(where: str, app: str, slot: Slot, payload: str) -> None:
         with locked(where):
             folder = state_.app_folder(where, app)
             state = state_.read(folder, app)
-            if state.identity != slot.info["identity"]:
+            current = state.pending if state.phase == "probation" else state.active
+            if state.slot(current)[0] != slot.info["identity"]:
                 raise UsageError(
                     f"{app!r} was updated while it was measured",
                     "the preference would be another version's",
                     "choose again",
                     code="E202",
                 )
-            state.seq += 1
             state.more = preference.lines(state, payload, cpu.name())
-            files.write_atomic(os.path.join(folder, "state"), state_.encode(state), os.path.join(where, "stage"))
+            states.write(where, app, state)
     except OSError as error:
         raise UsageError(
             f"can't write into {where}", str(error), "run it as the owner of that folder", code="E201"

@@ -40,7 +40,7 @@ def check(slot: Slot, entry: Mapping[str, Any], model: Model, engine: Engine) ->
     if not digest:
         return
     slot.proven[entry["id"]] = (digest, stamp)
-    _write(slot)
+    write(slot)
 
 
 def answers(slot: Slot, entry: Mapping[str, Any], model: Model) -> None:
@@ -74,7 +74,7 @@ def record(root: str, app: str) -> dict[str, str]:
     return problems
 
 
-def _write(slot: Slot) -> None:
+def write(slot: Slot) -> None:
     """Keep what is proven, where this process may write; else it is proven again each time."""
     from edgec_runtime.slots import files
 

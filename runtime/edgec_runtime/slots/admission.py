@@ -1,0 +1,104 @@
+"""Whether a bundle may be installed here, decided from its signed manifest before a byte of its members is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from edgec_runtime import machine as machine_
+from edgec_runtime import preflight, select
+from edgec_runtime.bundle import dsse, manifest
+from edgec_runtime.errors import Error, TrustError
+from edgec_runtime.slots.active import slot
+from edgec_runtime.slots.state import SLOTS, State
+
+
+class Signed(NamedTuple):
+    """A manifest that trusted keys have signed."""
+
+    manifest: Mapping[str, Any]
+    identity: str
+    signers: tuple[str, ...]
+
+
+def signed(envelope: bytes, trusted: Mapping[str, bytes]) -> Signed:
+    """Check who signed an envelope, and its manifest.
+
+    Raises TrustError: not signed, by strangers, by too few, damaged. BadInputError: the manifest breaks the format.
+    """
+    from hashlib import sha256
+
+    parsed = dsse.parse_envelope(envelope)
+    signers = dsse.verify(parsed, trusted)
+    if not signers:
+        raise TrustError(
+            "the bundle is signed by a stranger" if parsed.signatures else "the bundle is not signed",
+            f"{len(trusted)} keys are trusted in this device's trust folder; none of them signed it",
+            "sign it with a key that this device trusts, or set the device up with yours: `edgec devices setup`",
+            code="E502" if parsed.signatures else "E501",
+        )
+    return Signed(manifest.parse(parsed.payload), sha256(parsed.payload).hexdigest(), signers)
+
+
+def usable(whole: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The payloads that this machine can use with the engines that are installed, in order, as `select.distinct`.
+
+    Raises UnsupportedError or MissingError where there is none, each payload listed with the reason.
+    """
+    here = machine_.this()
+    here.memory = None  # what is free at this moment says nothing about later
+    refused: select.Refused = {}
+    found = []
+    for entry in whole["payloads"]:
+        refused[entry["id"]] = select.obstacle(entry, here, trusted=True) or ""
+    for entry in select.order(whole["payloads"], here):
+        if not refused[entry["id"]]:
+            engine = select.engine_for(entry)
+            library = None if isinstance(engine, str) else engine.library()
+            if isinstance(engine, str):
+                refused[entry["id"]] = engine
+            elif library is not None and (why := next(preflight.library_problems(library, here), "")):
+                refused[entry["id"]] = why
+            else:
+                found.append(entry)
+    if not found:
+        raise select.none_usable(whole["payloads"], refused, here)
+    return select.distinct(found)
+
+
+def needed(whole: Mapping[str, Any], entries: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The members that these payloads need, golden inputs and answers with them, in the manifest's order."""
+    names = {name for entry in entries for name in entry["files"].values()}
+    names |= {entry["golden"]["file"] for entry in entries if entry["golden"]}
+    names |= {name for name in (whole["golden"]["inputs"],) if name}
+    return [member for member in whole["members"] if member["name"] in names]
+
+
+def not_older(app: str, whole: Mapping[str, Any], state: State, root: str) -> None:
+    """Raise TrustError for a sequence below the security floor (E509) or below the active version's (E511)."""
+    sequence = whole["app"]["sequence"]
+    if sequence < state.floor:
+        raise below_floor(app, sequence, state.floor)
+    if state.active not in SLOTS:
+        return
+    try:
+        active = slot(root, app, state, state.active).manifest["app"]["sequence"]
+    except Error:
+        return  # damaged: installing again is how it is mended
+    if sequence < active:
+        raise TrustError(
+            f"the bundle is older than the active version of {app!r}",
+            f"its sequence is {sequence}; {active} is installed",
+            f"go back with `edgec-rt rollback {app}`, or compile it again with a sequence from {active} on",
+            code="E511",
+        )
+
+
+def below_floor(app: str, sequence: int, floor: int) -> Error:
+    """The security floor forbids a version."""
+    return TrustError(
+        f"the bundle's sequence {sequence} is below the app's security floor {floor}",
+        f"a newer version of {app!r} has forbidden older ones",
+        "install a bundle with a sequence from the floor on",
+        code="E509",
+    )

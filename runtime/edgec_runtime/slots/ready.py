@@ -1,0 +1,74 @@
+"""The two files of a slot: the signed manifest as it came, and what a load needs of it, quick to read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgec_runtime.errors import TrustError
+from edgec_runtime.slots import files
+from edgec_runtime.slots.active import READY_FORMAT
+
+LOADED = ("app", "inputs", "outputs", "preprocessing", "postprocessing", "golden")  # of the manifest, when loading
+ENVELOPE, READY = "manifest.dsse", "ready.json"
+
+
+def encode(
+    identity: str,
+    signers: Sequence[str],
+    manifest: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    members: Sequence[Mapping[str, Any]],
+) -> bytes:
+    """The ready record: the parts of the manifest that loading needs, the payloads and members that this machine uses."""
+    record = {
+        "format": READY_FORMAT,
+        "identity": identity,
+        "signers": list(signers),
+        "manifest": {**{name: manifest[name] for name in LOADED}, "payloads": list(entries)},
+        "store": {member["name"]: (member["sha256"], member["size"]) for member in members},
+    }
+    return json.dumps(record, separators=(",", ":")).encode()
+
+
+def same(folder: str, envelope: bytes, ready: bytes) -> bool:
+    """True if a slot's folder holds exactly this: then there is nothing to do."""
+    for name, data in ((ENVELOPE, envelope), (READY, ready)):
+        try:
+            with open(os.path.join(folder, name), "rb") as file:
+                if file.read(len(data) + 1) != data:
+                    return False
+        except OSError:
+            return False
+    return True
+
+
+def write(folder: str, envelope: bytes, ready: bytes, stage: str) -> None:
+    """Write a slot's files, and make them last. Raises OSError."""
+    files.make_folders(folder)
+    files.write_atomic(os.path.join(folder, ENVELOPE), envelope, stage)
+    files.write_atomic(os.path.join(folder, READY), ready, stage)
+
+
+def manifest(folder: str, identity: str) -> Mapping[str, Any]:
+    """The whole manifest of a slot, which was signed when it came. Raises TrustError where it is not that one any more."""
+    from hashlib import sha256
+
+    from edgec_runtime.bundle import dsse
+    from edgec_runtime.bundle import manifest as manifest_
+    from edgec_runtime.bundle.layout import MAX_ENVELOPE
+
+    try:
+        with open(os.path.join(folder, ENVELOPE), "rb") as file:
+            payload = dsse.parse_envelope(file.read(MAX_ENVELOPE + 1)).payload
+    except OSError as error:
+        raise _damaged(folder, str(error)) from None
+    if sha256(payload).hexdigest() != identity:
+        raise _damaged(folder, "its manifest is not the one that was installed")
+    return manifest_.parse(payload)
+
+
+def _damaged(folder: str, why: str) -> TrustError:
+    return TrustError(f"the slot {os.path.basename(folder)} is damaged", why, "install the bundle again", code="E507")
