@@ -43,7 +43,7 @@ def load(
         engine: take only payloads of this engine.
         payload: take only the payload with this id.
         threads: threads for the engine, over the payload's own option.
-        follow: not built yet (UsageError): it comes with updates of installed apps.
+        follow: take up the app's updates, and rollbacks, between calls (`slots.follow`). With `app` only.
         trust: keys to trust instead of this device's (`trust.store.load_trusted`); with `path` only.
         allow_unsigned: load a bundle that nobody trusted has signed; its native code is never loaded. With `path` only.
 
@@ -56,11 +56,11 @@ def load(
     """
     if (path is None) == (app is None):
         raise UsageError("give a bundle's path or app=, one of them", "both were given, or neither", code="E205")
-    if follow:
+    if follow and app is None:
         raise UsageError(
-            "follow=True is not there yet",
-            "an app's updates can be followed once devices are updated in place, which this version does not do",
-            "load the app again after installing",
+            "follow=True is for an installed app",
+            "a bundle's file is loaded as it is; what is followed are an app's updates on this device",
+            "install it (edgec-rt install FILE), then give app=NAME",
             code="E206",
         )
     if threads is not None and (type(threads) is not int or threads < 1):
@@ -73,6 +73,10 @@ def load(
                 "leave them away",
                 code="E205",
             )
+        if follow:
+            from edgec_runtime.slots.follow import Followed
+
+            return Followed(app, engine=engine, payload=payload, threads=threads)
         from edgec_runtime.slots.active import active
 
         slot = active(app)

@@ -80,7 +80,11 @@ class Stream:
                 f"{unknown[0]!r} is no input of the state", f"the state is {', '.join(map(repr, self._taken))}"
             )
         with self._lock:
+            self._renew()
             self._state = given
+
+    def _renew(self) -> None:
+        """Before the state is set anew: a stream that follows its app takes the newest version here."""
 
     @property
     def state(self) -> dict[str, Any]:

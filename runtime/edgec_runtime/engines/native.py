@@ -55,7 +55,7 @@ class Executable(base.Executable):
         self._last: tuple[Any, Any] = (None, None)
         self._stale = False
         if not _living:
-            _watch()
+            watch()
         _living[id(self)] = ref(self)
 
     def fail(self, status: Any) -> None:
@@ -200,7 +200,7 @@ def closed(*_: Any) -> Any:
     raise UsageError("the model is closed", "it was used after close() or its with block", "load it again", code="E203")
 
 
-def _watch() -> None:
+def watch() -> None:
     """See to forks, once in a process."""
     if not _watched and hasattr(os, "register_at_fork"):
         _watched.append(True)
