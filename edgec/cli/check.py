@@ -17,9 +17,10 @@ from edgec.cli.common import Output, options, shape_option, size
 @options
 def command(out: Output, model: str, names: str, shape: dict[str, list[int | str]]) -> None:
     """Say what BOARD can't run in MODEL and why, by node name. Exit 4 when there is something."""
+    from edgec.devices import inventory
     from edgec_targets import board as find
 
-    boards = [find(name.strip()) for name in names.split(",") if name.strip()]
+    boards = [find(inventory.board(name.strip())) for name in names.split(",") if name.strip()]
     if not boards:
         raise click.BadParameter("name at least one board", param_hint="-t")
     from edgec import frontends

@@ -33,7 +33,7 @@ def _hooks(_ctx: click.Context, _param: click.Parameter, given: Sequence[str]) -
     multiple=True,
     required=True,
     metavar="BOARD[,BOARD…]",
-    help="Boards to compile for (edgec boards).",
+    help="Boards to compile for (edgec boards), or your devices (edgec devices list).",
 )
 @click.option(
     "-o", "--output", default=None, metavar="FILE", help="The bundle to write [default: the app's name with .edge]."
@@ -116,10 +116,11 @@ def command(
     """
     from edgec.bundle import keys
     from edgec.compiler import app_name, compile
+    from edgec.devices import inventory
 
     refuse_ignored(click.get_current_context(), asked["precision"], has_data=bool(calib))
     path = Path(output or f"{asked['name'] or app_name(model)}.edge")
-    boards = [name for item in target for name in item.split(",") if name]
+    boards = [inventory.board(name) for item in target for name in item.split(",") if name]
     asked["engines"] = tuple(name for item in asked["engines"] for name in item.split(",") if name)
     made = compile(
         model, boards, output=path, calib=calib, eval=evaluation, signer=keys.load(key) if key else None,

@@ -14,13 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edgec.devices.probe import Probe
-    from edgec.devices.setup import Key
+    from edgec.devices.setup import Key, SetUp
     from edgec.devices.surprises import Surprise
 
 root_option = click.option("--root", default="", metavar="DIR", help="edgec's folder on the device [default: its own].")
 
 
-@click.group("devices")
+class _Devices(click.Group):
+    """Its own commands, and `virtual`, which is imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        return [*super().list_commands(ctx), "virtual"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One of them."""
+        if cmd_name == "virtual":
+            from edgec.cli import virtual
+
+            return virtual.command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group("devices", cls=_Devices)
 def command() -> None:
     """List your devices; look at one by SSH, and set it up.
 
@@ -60,7 +76,7 @@ def add(out: Output, address: str, board: str, name: str | None) -> None:
         registry.board(board)
     where = Address.parse(address)
     kept = str(Path(board).resolve()) if board.endswith(".toml") else board
-    made = inventory.add(where, name=name or where.name, board=kept, now=_now())
+    made = inventory.add(where, name=name or where.name, board=kept, now=now())
     out.line(f"{made.name} is {made.address}" + (f", board {made.board}" if made.board else ""))
     out.result(made.as_dict())
     out.next(f"edgec devices probe {made.name}")
@@ -99,10 +115,10 @@ def look(out: Output, device: str, output: str | None, root: str) -> None:
     with out.progress(f"looking at {address}"):
         found = asyncio.run(_probed(address, root))
     said, name = surprises(found, now=time.time()), board.known(found)
-    inventory.note(address, now=_now(), probe=found.as_dict(), board=name)
+    inventory.note(address, now=now(), probe=found.as_dict(), board=name)
     told = {"probe": found.as_dict(), "surprises": [each.as_dict() for each in said], "known_board": name}
     try:
-        text = board.toml(board.fields(found, date=_now()[:10]), _comments(said, name))
+        text = board.toml(board.fields(found, date=now()[:10]), _comments(said, name))
     except Exception:
         # There is no board file for it; what it is is worth knowing all the same.
         _describe(out, found, said, name)
@@ -124,10 +140,21 @@ def look(out: Output, device: str, output: str | None, root: str) -> None:
 @click.option("--engine", default=None, metavar="NAME", help="litert or onnxruntime [default: the slimmest that fits].")
 @click.option("--wheel", default=None, metavar="FILE", help="A device wheel that was made elsewhere.")
 @click.option("--key", default=None, metavar="KEY", help="Trust this key (name, or public PEM file) [default: yours].")
+@click.option(
+    "--trust-root",
+    default=None,
+    metavar="FILE",
+    help="Trust the keys that this root metadata names [default: this machine's, where it has any].",
+)
 @root_option
 @options
-def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key: str | None, root: str) -> None:
-    """Put the runtime and one engine on DEVICE, and let it trust your key.
+def set_up(
+    out: Output, device: str, engine: str | None, wheel: str | None, key: str | None, trust_root: str | None, root: str
+) -> None:
+    """Put the runtime and one engine on DEVICE, and tell it whom to trust.
+
+    That is the root metadata of your fleet (edgec keys rotate) where there is any: it is pinned once, and followed from
+    then on. Else it is your key alone.
 
     The device needs Python 3.9 and SSH, no more: no pip, no root, no internet. What is there already is kept, a
     transfer that was cut goes on, and what is new runs only after it was tried there.
@@ -139,8 +166,11 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
 
     if engine and wheel:
         raise click.UsageError("--engine has no place beside --wheel, which holds its engine.")
+    if key and trust_root:
+        raise click.UsageError("--key has no place beside --trust-root: single keys don't count beside root metadata.")
     address = inventory.resolve(device)
-    trusted = _key(key)
+    chain = () if key else _chain(trust_root)
+    trusted = setup.NO_KEY if chain else _key(key)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder, out.progress(f"setting up {address}") as advance:
 
         def step(text: str) -> None:
@@ -148,12 +178,13 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
             advance(1)
 
         def bundle(found: Probe, engine: str) -> Path | None:
-            return check.bundle(found, Path(folder), engine=engine, date=_now()[:10])
+            return check.bundle(found, Path(folder), engine=engine, date=now()[:10])
 
         found, done = asyncio.run(
             setup.setup(
                 address,
                 key=trusted,
+                chain=chain,
                 root=root,
                 engine=engine,
                 wheel=Path(wheel) if wheel else None,
@@ -161,7 +192,7 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
                 step=step,
             )
         )
-    inventory.note(address, now=_now(), probe=found.as_dict(), board=board.known(found))
+    inventory.note(address, now=now(), probe=found.as_dict(), board=board.known(found))
     kept = {"id": done.id, "engine": done.engine, "version": done.version, "root": done.root}
     inventory.note_setup(address, kept)
     how = f"{done.sent / 1e6:.1f} MB sent" if done.sent else "all was there already"
@@ -169,10 +200,13 @@ def set_up(out: Output, device: str, engine: str | None, wheel: str | None, key:
     out.line(f"  command   {done.launcher}")
     if done.importable:
         out.line(f"  Python    import edgec_runtime ({done.importable})")
-    out.line(f"  trusts    {done.key_id}")
+    out.line(f"  trusts    {_trusts(done)}")
+    out.line(f"  recovers  {done.unit or 'not by itself'}")
+    if done.note:
+        out.line(f"note: {done.note}", _STYLE["note"])
     out.result(done.as_dict())
     record = inventory.find(device)
-    name = (record.board if record else "") or board.known(found)
+    name = (record.name if record and record.board else "") or board.known(found)
     out.next(f"edgec compile model.onnx -t {name}" if name else f"edgec devices probe {device} -o board.toml")
 
 
@@ -239,9 +273,30 @@ def _key(name: str | None) -> Key:
     return Key(store.key_id(raw), store.to_pem(raw).decode())
 
 
+def _chain(file: str | None) -> Sequence[bytes]:
+    """The root metadata to trust: this machine's (up to the one in the file), or the file's alone; () for none."""
+    from edgec.trust import chain
+
+    versions = chain.chain()
+    if file is None:
+        return [version.data for version in versions]
+    given = chain.complete(Path(file))
+    known = [v.data for v in versions if v.number < given.number]
+    same = any(v.root.envelope.payload == given.root.envelope.payload for v in versions)
+    return [*known, given.data] if same else [given.data]
+
+
+def _trusts(done: SetUp) -> str:
+    if not done.root_version:
+        return done.key_id
+    told = f"root metadata, version {done.root_version}"
+    return f"{told}; the key {done.key_id[:16]} beside it does not count" if done.key_id else told
+
+
 def _runs(installed: Any) -> str:
     return f"{installed['engine']} {installed['version']}" if installed else "–"
 
 
-def _now() -> str:
+def now() -> str:
+    """This moment, as the inventory writes it."""
     return datetime.now(UTC).replace(microsecond=0).isoformat()

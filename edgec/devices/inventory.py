@@ -117,6 +117,16 @@ def find(name: str) -> Device | None:
     return _device(row) if row else None
 
 
+def board(name: str) -> str:
+    """What `-t NAME` means where NAME is one of the user's devices: its board or board file; else NAME itself."""
+    from edgec_targets import registry
+
+    if name.endswith(".toml") or name in registry.board_names() or not path().is_file():
+        return name
+    found = find(name)
+    return found.board if found and found.board else name
+
+
 def resolve(text: str) -> Address:
     """The address of a device by its name, or the address itself."""
     found = find(text)

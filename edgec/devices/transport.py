@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgec.devices import trusting
+from edgec.devices import owned, trusting
 from edgec.devices.address import Address
 from edgec.errors import BadInputError, UnreachableError, UnsupportedError, UsageError
 
@@ -200,7 +200,7 @@ async def connect(address: Address, *, timeout: float = TIMEOUT) -> AsyncIterato
     """
     import asyncssh
 
-    own = Path("~/.ssh/config").expanduser()
+    own = owned.config(address.host) or Path("~/.ssh/config").expanduser()
     # Options don't read the user's configuration unless they are told to, though connecting would.
     config = [str(own)] if own.is_file() else None
     given: dict[str, Any] = {"port": address.port or (), "username": address.user or (), "config": config}
@@ -210,7 +210,7 @@ async def connect(address: Address, *, timeout: float = TIMEOUT) -> AsyncIterato
             trusting.known_hosts(asyncssh.SSHClientConnectionOptions(host=jump, config=config))
     except (asyncssh.ConfigParseError, asyncssh.KeyImportError, OSError, ValueError) as e:
         raise UsageError(
-            f"the SSH configuration for {address} can't be used", str(e), "Mend ~/.ssh/config.", code="E214"
+            f"the SSH configuration for {address} can't be used", str(e), f"Mend {own}.", code="E214"
         ) from e
     known = trusting.known_hosts(options)
     shown: list[str] = []
@@ -283,6 +283,8 @@ def _gone(address: Address, why: str) -> UnreachableError:
 
 
 def _unreachable(address: Address, why: str) -> UnreachableError:
-    return UnreachableError(
-        f"can't reach {address}", why, f"Is it on, and does '{address.command}' work?", code="E1100"
-    )
+    if owned.config(address.host):
+        fix = f"Switch it on: edgec devices virtual start {address.host.removeprefix(owned.PREFIX)}"
+    else:
+        fix = f"Is it on, and does '{address.command}' work?"
+    return UnreachableError(f"can't reach {address}", why, fix, code="E1100")

@@ -24,6 +24,11 @@ def boards() -> dict[str, Board]:
     return {name: _shipped(name) for name in sorted(names, key=lambda n: (n != "host", n))}
 
 
+def board_names() -> tuple[str, ...]:
+    """The names of the boards that ship with edgec, without reading any."""
+    return tuple(sorted(path.stem for path in _BOARDS.glob("*.toml")))
+
+
 def board(name: str) -> Board:
     """The board called `name`, or the one in a user's file where `name` is a path to a `.toml`.
 

@@ -10,5 +10,6 @@ is cut. Emulated: nothing of its speed says anything of a real board's.
 
 from edgec_toolchains.boards.virtual.board import CPUS, VirtualBoard, create, open
 from edgec_toolchains.boards.virtual.image import Image, home, prepare
+from edgec_toolchains.boards.virtual.system import USER
 
-__all__ = ["CPUS", "Image", "VirtualBoard", "create", "home", "open", "prepare"]
+__all__ = ["CPUS", "USER", "Image", "VirtualBoard", "create", "home", "open", "prepare"]

@@ -96,15 +96,7 @@ def prepare(folder: Path | None = None, *, progress: Callable[[str], None] = lam
 
 def recipe() -> str:
     """A digest of all that decides what the image is: another recipe makes another folder."""
-    said = [
-        system.PACKAGES,
-        system.UNUSED,
-        system.MODULES,
-        system.KERNEL,
-        tools_.PACKAGES,
-        tools_.UNUSED,
-        packages.SUITE,
-    ]
+    said = [tools_.PACKAGES, tools_.UNUSED, packages.SUITE]
     here = Path(__file__).parent
     files = [here / f"{name}.py" for name in ("system", "image", "disk", "cpio")] + sorted((here / "guest").iterdir())
     return hashlib.sha256(b"\0".join([repr(said).encode(), *(path.read_bytes() for path in files)])).hexdigest()

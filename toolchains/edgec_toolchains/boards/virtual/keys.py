@@ -12,7 +12,7 @@ TYPE = b"ssh-ed25519"
 
 
 def dropbear(private: bytes, public: bytes) -> bytes:
-    """A host key file for Dropbear, from the two raw halves (RFC 8032). Raises ValueError where they are no such key."""
+    """A host key file for Dropbear, from the two raw halves (RFC 8032). Raises ValueError where they are none."""
     if len(private) != 32 or len(public) != 32:
         raise ValueError("an Ed25519 key has 32 private and 32 public bytes")
     return _string(TYPE) + _string(private + public)

@@ -50,7 +50,7 @@ def start(folder: Path, arguments: Sequence[str], environment: dict[str, str]) -
             arguments, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
-    about = {"pid": process.pid, "started": psutil.Process(process.pid).create_time()}
+    about = {"pid": process.pid, "started": _process(process.pid).create_time()}
     part = folder / "machine.json.part"
     part.write_text(json.dumps(about))
     part.replace(folder / "machine.json")
@@ -83,7 +83,7 @@ def running(folder: Path) -> Any | None:
     """The process of the board in `folder` (psutil's), None where none runs. Another one of its number is not taken."""
     try:
         about = json.loads((folder / "machine.json").read_text())
-        process = psutil.Process(int(about["pid"]))
+        process = _process(int(about["pid"]))
         same = abs(process.create_time() - float(about["started"])) < 1
         return process if same and process.is_running() and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
@@ -107,6 +107,12 @@ def cut(folder: Path) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
     return _gone(folder, process, 30)
+
+
+def _process(number: int) -> Any:
+    """psutil's process of a number; psutil has no types."""
+    processes: Any = psutil
+    return processes.Process(number)
 
 
 def _gone(folder: Path, process: Any, timeout: float) -> bool:

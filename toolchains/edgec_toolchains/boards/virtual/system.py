@@ -30,16 +30,19 @@ UNUSED = (
     "./usr/lib/python3.11/config-3.11-*", "./usr/lib/python3.11/turtledemo/*", "./var/*", "./home",
 )  # fmt: skip
 MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng")
-USER, NUMBER = "pi", 1000
+USER = "pi"
 
 # Not what Python or Dropbear brings: everything else is BusyBox's.
 _APPLETS = (
-    "sh ash mount umount ip ifconfig hostname mkdir cat cp mv rm rmdir ln ls chmod chown touch dd df du ps kill killall "
-    "sleep sync date dmesg free uname id env test [ expr echo printf true false head tail wc cut tr sort uniq grep egrep "
-    "sed awk find xargs tar gzip gunzip zcat sha256sum md5sum cmp diff od hexdump stat readlink realpath dirname basename "
-    "mktemp su poweroff reboot halt top vi less more tee which whoami uptime nproc seq setsid timeout nice stty tty "
-    "start-stop-daemon mountpoint fsync truncate yes pidof command"
-).split()
+    "sh", "ash", "mount", "umount", "ip", "ifconfig", "hostname", "mkdir", "cat", "cp", "mv", "rm", "rmdir", "ln",
+    "ls", "chmod", "chown", "touch", "dd", "df", "du", "ps", "kill", "killall", "sleep", "sync", "date", "dmesg",
+    "free", "uname", "id", "env", "test", "[", "expr", "echo", "printf", "true", "false", "head", "tail", "wc", "cut",
+    "tr", "sort", "uniq", "grep", "egrep", "sed", "awk", "find", "xargs", "tar", "gzip", "gunzip", "zcat",
+    "sha256sum", "md5sum", "cmp", "diff", "od", "hexdump", "stat", "readlink", "realpath", "dirname", "basename",
+    "mktemp", "su", "poweroff", "reboot", "halt", "top", "vi", "less", "more", "tee", "which", "whoami", "uptime",
+    "nproc", "seq", "setsid", "timeout", "nice", "stty", "tty", "start-stop-daemon", "mountpoint", "fsync",
+    "truncate", "yes", "pidof", "command",
+)  # fmt: skip
 _TOP = ("proc", "sys", "dev", "run", "tmp", "var", "home", "root", "etc/board", "etc/edgec")
 _FILES = {
     "etc/passwd": "root:x:0:0:root:/root:/bin/sh\npi:x:1000:1000:pi:/home/pi:/bin/sh\n",
@@ -73,7 +76,16 @@ def fill(folder: Path, state: Path, tools: Tools) -> tuple[packages.Package, ...
         shutil.copyfile(_GUEST / name, folder / "etc" / "board" / name)
         (folder / "etc" / "board" / name).chmod(0o755)
     library = folder / "usr" / "lib" / "python3.11"
-    arguments = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", folder, library]
+    arguments: list[str | Path] = [
+        "-m",
+        "compileall",
+        "-q",
+        "--invalidation-mode",
+        "unchecked-hash",
+        "-s",
+        folder,
+        library,
+    ]
     tools.run("usr/bin/python3.11", arguments, variables={"PYTHONHOME": str(folder / "usr")})
     return made
 
