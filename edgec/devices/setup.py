@@ -2,13 +2,15 @@
 
 look (probe) → refuse what can't work, before anything is sent → make the device wheel here → send it (what a cut
 transfer left is kept) → unpack beside what runs → try it there: the engine computes, a small signed bundle passes its
-selftest → only then make it the one that runs. Doing it again changes nothing.
+selftest → whom it trusts → only then make it the one that runs, and have systemd recover after a power cut. Doing it
+again changes nothing.
 """
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from edgec.devices.address import Address
 from edgec.devices.probe import Probe, probe
 from edgec.devices.surprises import surprises
 from edgec.devices.transport import Connection, connect
-from edgec.errors import BadInputError, UnreachableError, UnsupportedError, UsageError
+from edgec.errors import BadInputError, TrustError, UnreachableError, UnsupportedError, UsageError
 from edgec_toolchains import wheelhouse
 
 RECEIVE = Path(__file__).with_name("remote") / "receive.py"
@@ -54,6 +56,10 @@ class Key:
     pem: str
 
 
+NO_KEY = Key("", "")
+"""For a device that is to trust root metadata: single keys don't count there."""
+
+
 @dataclass(frozen=True)
 class SetUp:
     """What setup did.
@@ -63,7 +69,9 @@ class SetUp:
         importable: the file that lets the user's Python import edgec_runtime; empty where it may not.
         id, before: the version that runs now, and the one that ran before.
         engine, version: what came.
-        key_id: the key that is trusted now.
+        key_id: the key that was put there; empty where root metadata was sent instead.
+        root_version: of the root metadata that is trusted now, whose release keys alone count; 0 where single keys do.
+        unit: the systemd unit that recovers after a power cut, empty where none was put; note: what to know about it.
         sent: bytes; 0 where all was there.
         doctor: what `edgec-rt doctor --json` said; selftest: what the check's selftest said, None without one.
     """
@@ -79,6 +87,9 @@ class SetUp:
     sent: int
     doctor: dict[str, Any]
     selftest: dict[str, Any] | None
+    root_version: int = 0
+    unit: str = ""
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -149,6 +160,7 @@ async def setup(
     address: Address,
     *,
     key: Key,
+    chain: Sequence[bytes] = (),
     root: str = "",
     engine: str | None = None,
     wheel: Path | None = None,
@@ -161,7 +173,9 @@ async def setup(
 
     Args:
         address: the device.
-        key: whose bundles it shall trust.
+        key: whose bundles it shall trust (`NO_KEY` beside a chain).
+        chain: envelopes of root metadata, oldest first: the last is pinned where the device has none, those that it
+            lacks are followed where it has one (`edgec_runtime.trust.rotate.adopt`).
         root: edgec's folder there; empty for the device's own rule (`$EDGEC_ROOT`, /var/lib/edgec where it exists,
             ~/.local/share/edgec).
         engine, wheel: which engine, or the wheel itself.
@@ -188,7 +202,7 @@ async def setup(
     for attempt in range(RECONNECTS + 1):
         try:
             async with connect(address) as device:
-                return found, await _install(device, order, ready, bundle, key, step, sent)
+                return found, await _install(device, order, ready, bundle, key, chain, step, sent)
         except UnreachableError as error:
             # A connection that was lost is made again; one that can't be made is told.
             if error.code != "E1104" or attempt == RECONNECTS:
@@ -203,6 +217,7 @@ async def _install(
     ready: Package,
     bundle: Path | None,
     key: Key,
+    chain: Sequence[bytes],
     step: Progress,
     sent: Callable[[int], None],
 ) -> SetUp:
@@ -223,8 +238,13 @@ async def _install(
     except UnsupportedError:
         await _ask(device, python, "discard", order)
         raise
+    version = int(doctor.get("root_version") or 0)
+    if chain:
+        step("telling it whom to trust")
+        version = await _trust(device, environment, python, chain)
     step("making it the one that runs")
     done = await _ask(device, python, "activate", order)
+    unit = await _unit(device, edgec_rt, python, order)
     return SetUp(
         root=root,
         launcher=done["launcher"],
@@ -237,7 +257,38 @@ async def _install(
         sent=count,
         doctor=doctor,
         selftest=selftest,
+        root_version=version,
+        unit=unit["unit"],
+        note=unit["note"],
     )
+
+
+async def _trust(device: Connection, environment: list[str], python: str, chain: Sequence[bytes]) -> int:
+    """Send root metadata; the version that the device trusts then. Raises TrustError as the device says."""
+    data = json.dumps({"chain": [base64.b64encode(envelope).decode() for envelope in chain]}).encode()
+    done = await device.run([*environment, python, "-m", "edgec_runtime.trust"], stdin=data, check=False, timeout=120)
+    answer: dict[str, Any] = _json(done.stdout or done.stderr.encode(), device)
+    said = answer.get("error")
+    if said:
+        raise TrustError(
+            f"{device.address}: {said['what']}", said["why"], f"{said['fix']}. What ran before still runs.",
+            code=said["code"],
+        )  # fmt: skip
+    return int(answer["version"])
+
+
+async def _unit(device: Connection, edgec_rt: list[str], python: str, order: dict[str, Any]) -> dict[str, Any]:
+    """Have `edgec-rt recover` run when the device starts; what came of it, with a note where something is to do."""
+    units = {}
+    for kind in ("user", "system"):
+        done = await device.run([*edgec_rt, "recover", "--unit", kind], check=False, timeout=60)
+        if done.status:
+            return {"unit": "", "note": "this version of edgec-rt has no unit for systemd"}
+        units[kind] = done.stdout.decode("utf-8", "replace")
+    try:
+        return await _ask(device, python, "unit", {**order, "units": units})
+    except UnsupportedError as error:  # the runtime runs already: a unit that can't be put is no reason to fail
+        return {"unit": "", "note": f"systemd's unit was not put: {error.why}"}
 
 
 async def _ask(device: Connection, python: str, action: str, order: dict[str, Any]) -> dict[str, Any]:

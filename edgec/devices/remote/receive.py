@@ -2,9 +2,10 @@
 
 Actions, each of which prints one JSON object:
   state     what is there: {"current", "complete", "trusted"}
-  unpack    unpack a device wheel into ROOT/runtime/ID, checked against its RECORD; put the trusted key and edgec-rt
+  unpack    unpack a device wheel into ROOT/runtime/ID, checked against its RECORD; put the trusted key, if one is given
   activate  make ROOT/runtime/current point to ID, and remove the versions before the one before
   discard   remove ROOT/runtime/ID, unless it is the current one
+  unit      put the systemd unit that recovers after a power cut, where systemd is: {"unit", "enabled", "note"}
 
 A power cut at any moment leaves the old version or the new one: everything is written beside its place, flushed, and
 renamed; only the rename of the link `current` changes what runs.
@@ -23,10 +24,14 @@ import os
 import shlex
 import shutil
 import site
+import subprocess
 import sys
 import zipfile
 from typing import Any
 
+SYSTEMD = "/run/systemd/system"  # there where systemd runs the machine: sd_booted(3)
+LINGER = "/var/lib/systemd/linger"
+UNIT = "edgec-recover.service"
 LAUNCHER = """#!/bin/sh
 # edgec-rt of `edgec devices setup`: the runtime that the link runtime/current points to.
 [ -n "$EDGEC_ROOT" ] || EDGEC_ROOT={root}
@@ -45,7 +50,8 @@ def main(action: str, given: dict[str, Any]) -> dict[str, Any]:
     os.makedirs(os.path.join(root, "runtime"), exist_ok=True)
     with open(os.path.join(root, "lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return {"state": state, "unpack": unpack, "activate": activate, "discard": discard}[action](root, given)
+        actions = {"state": state, "unpack": unpack, "activate": activate, "discard": discard, "unit": unit}
+        return actions[action](root, given)
 
 
 def state(root: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +84,8 @@ def unpack(root: str, given: dict[str, Any]) -> dict[str, Any]:
         remove(os.path.join(runtime, ".old-" + given["id"]))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(given["wheel"])
-    write(os.path.join(root, "trust", given["key_id"] + ".pem"), given["pem"].encode(), 0o644)
+    if given["key_id"]:
+        write(os.path.join(root, "trust", given["key_id"] + ".pem"), given["pem"].encode(), 0o644)
     return {"folder": final, "fresh": fresh}
 
 
@@ -112,6 +119,59 @@ def discard(root: str, given: dict[str, Any]) -> dict[str, Any]:
     if current(runtime) != given["id"]:
         remove(os.path.join(runtime, given["id"]))
     return {"current": current(runtime)}
+
+
+def unit(root: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Put and enable the unit: the system's for a root folder outside root's home, else the user's own.
+
+    Enabling is the link that `systemctl enable` makes: it needs no systemd that answers. Done again it changes nothing.
+    """
+    if not os.path.isdir(SYSTEMD):
+        note = "there is no systemd: have `edgec-rt recover` run when the device starts"
+        return {"unit": "", "enabled": False, "note": note}
+    text = given["units"]["system" if system(root) else "user"]
+    folder = "/etc/systemd/system"
+    if not system(root):
+        folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd", "user")
+    path = os.path.join(folder, UNIT)
+    write(path, text.encode(), 0o644)
+    wanted = [line.split("=", 1)[1].split() for line in text.splitlines() if line.startswith("WantedBy=")]
+    for target in [name for names in wanted for name in names]:
+        link = os.path.join(folder, target + ".wants", UNIT)
+        os.makedirs(os.path.dirname(link), exist_ok=True)
+        if not os.path.islink(link) or os.readlink(link) != path:
+            remove(link)
+            os.symlink(path, link)
+            sync(os.path.dirname(link))
+    reload(system(root))
+    note = ""
+    if not system(root) and not os.path.exists(os.path.join(LINGER, name := user())):
+        note = (
+            "systemd starts it when you log in first; for it to run when the device starts, once and as root: "
+            "loginctl enable-linger " + shlex.quote(name)
+        )
+    return {"unit": path, "enabled": bool(wanted), "note": note}
+
+
+def system(root: str) -> bool:
+    """True where the unit is the system's: root sets up a folder that is not in its own home."""
+    home = os.path.realpath(os.path.expanduser("~"))
+    return os.geteuid() == 0 and os.path.commonpath([home, os.path.realpath(root)]) != home
+
+
+def user() -> str:
+    """The user's login name."""
+    import pwd
+
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
+def reload(of_system: bool) -> None:
+    """Let systemd read its units again. Where it does not answer it reads them at the next start."""
+    command = ["systemctl", *([] if of_system else ["--user"]), "daemon-reload"]
+    environment = {"XDG_RUNTIME_DIR": "/run/user/" + str(os.geteuid()), **os.environ}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=5)
 
 
 def extract(wheel: str, part: str) -> None:

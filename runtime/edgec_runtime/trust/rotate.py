@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 
 from edgec_runtime import root as root_
 from edgec_runtime.bundle import dsse
-from edgec_runtime.errors import TrustError, UsageError
+from edgec_runtime.errors import TrustError
+from edgec_runtime.slots import files, locks
 from edgec_runtime.trust import clock, metadata, store, when
 
 MAX_CHAIN = 1024  # envelopes in one update
@@ -50,27 +50,24 @@ def update(envelopes: Sequence[bytes], *, root: str | os.PathLike[str] | None = 
             code="E519",
         )
     where = root_.find(root)
-    try:
-        with _locked(where):
-            trusted = current(root=where)
-            if trusted is None:
-                raise TrustError(
-                    "this device has no root metadata to follow",
-                    "it trusts single keys; root metadata is pinned by whoever sets the device up",
-                    "run `edgec devices setup DEVICE --trust-root root.N.dsse`",
-                    code="E523",
-                )
-            for data in envelopes:
-                after = metadata.parse(data)
-                if after.envelope.payload == trusted.envelope.payload:
-                    continue
-                follows(trusted, after)
-                _persist(where, data, after)
-                trusted = after
-            clock.refuse_expired_root(trusted.release, root=where)
-            return trusted.version
-    except OSError as error:
-        raise _unwritable(where, error) from None
+    with locks.writing(where), locks.locked(where):
+        trusted = current(root=where)
+        if trusted is None:
+            raise TrustError(
+                "this device has no root metadata to follow",
+                "it trusts single keys; root metadata is pinned by whoever sets the device up",
+                "run `edgec devices setup DEVICE --trust-root root.N.dsse`",
+                code="E523",
+            )
+        for data in envelopes:
+            after = metadata.parse(data)
+            if after.envelope.payload == trusted.envelope.payload:
+                continue
+            follows(trusted, after)
+            _persist(where, data, after)
+            trusted = after
+        clock.refuse_expired_root(trusted.release, root=where)
+        return trusted.version
 
 
 def pin(envelope: bytes, *, root: str | os.PathLike[str] | None = None) -> int:
@@ -84,22 +81,30 @@ def pin(envelope: bytes, *, root: str | os.PathLike[str] | None = None) -> int:
     """
     where = root_.find(root)
     fresh = metadata.whole(envelope)
-    try:
-        with _locked(where):
-            known = current(root=where)
-            if known is not None and known.envelope.payload != fresh.envelope.payload:
-                raise TrustError(
-                    f"this device trusts other root metadata already (version {known.version})",
-                    "only its own root keys may replace it",
-                    f"sign a successor with them; if the device is yours: rm {store.root_path(where)}",
-                    code="E520",
-                )
-            clock.refuse_expired_root(fresh.release, root=where)
-            if known is None:
-                _persist(where, envelope, fresh)
-            return fresh.version
-    except OSError as error:
-        raise _unwritable(where, error) from None
+    with locks.writing(where), locks.locked(where):
+        known = current(root=where)
+        if known is not None and known.envelope.payload != fresh.envelope.payload:
+            raise _another(known, where)
+        clock.refuse_expired_root(fresh.release, root=where)
+        if known is None:
+            _persist(where, envelope, fresh)
+        return fresh.version
+
+
+def adopt(chain: Sequence[bytes], *, root: str | os.PathLike[str] | None = None) -> int:
+    """Bring a device to the end of a chain that its owner sends: pinned where it has none, followed where it has one.
+
+    Returns the version that is trusted afterwards: a later one than the chain's end where the device was ahead of it.
+    Raises as `pin` and `update`; E520 where the chain is another one than the device's.
+    """
+    where = root_.find(root)
+    known = current(root=where)
+    if known is None:
+        return pin(chain[-1], root=where) if chain else 0
+    given = [metadata.parse(data) for data in chain]
+    if any(g.version == known.version and g.envelope.payload != known.envelope.payload for g in given):
+        raise _another(known, where)
+    return update([data for data, found in zip(chain, given) if found.version > known.version], root=where)
 
 
 def follows(before: metadata.Root, after: metadata.Root) -> None:
@@ -137,8 +142,6 @@ def follows(before: metadata.Root, after: metadata.Root) -> None:
 
 
 def _persist(where: str, data: bytes, fresh: metadata.Root) -> None:
-    from edgec_runtime.slots import files
-
     stage = os.path.join(where, "stage")
     files.make_folders(stage)
     files.make_folders(os.path.dirname(store.root_path(where)))
@@ -146,11 +149,10 @@ def _persist(where: str, data: bytes, fresh: metadata.Root) -> None:
     files.write_atomic(store.root_path(where), data, stage)
 
 
-def _locked(where: str) -> AbstractContextManager[None]:
-    from edgec_runtime.slots.install import locked
-
-    return locked(where)
-
-
-def _unwritable(where: str, error: OSError) -> UsageError:
-    return UsageError(f"can't write into {where}", str(error), "run it as the owner of that folder", code="E201")
+def _another(known: metadata.Root, where: str) -> TrustError:
+    return TrustError(
+        f"this device trusts other root metadata already (version {known.version})",
+        "only its own root keys may replace it",
+        f"sign a successor with them; if the device is yours: rm {store.root_path(where)}",
+        code="E520",
+    )
