@@ -1,4 +1,4 @@
-"""`edgec-rt`: run, bench, selftest, install and doctor, on the device. Standard library only."""
+"""`edgec-rt`: run, bench, selftest, doctor, install and what becomes of an app. Standard library only."""
 
 from __future__ import annotations
 

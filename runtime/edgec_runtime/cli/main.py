@@ -15,6 +15,12 @@ COMMANDS = {
     "bench": "time a model on this machine",
     "selftest": "check hashes, engines and golden answers",
     "install": "install a bundle on this device",
+    "status": "say what is installed, on trial, to go back to",
+    "confirm": "commit an app's version that is on probation",
+    "rollback": "go back to an app's version before, or end its trial",
+    "recover": "finish or undo what a power cut interrupted",
+    "logs": "say what happened to an app",
+    "remove": "take an app off this device",
     "doctor": "say what this device has",
     "agent": "serve `edgec flash` over standard input and output",
 }
@@ -45,6 +51,16 @@ def parser() -> Parser:
             continue
         if name == "agent":
             continue
+        if name in ("status", "confirm", "rollback", "logs", "remove"):
+            command.add_argument("app", nargs="?" if name == "status" else None, metavar="APP", help="an installed app")
+            if name == "logs":
+                command.add_argument("--lines", type=int, default=50, metavar="N", help="the last N (50); 0: all")
+            continue
+        if name == "recover":
+            command.add_argument(
+                "--unit", choices=("system", "user"), help="print a systemd unit that does this at each start instead"
+            )
+            continue
         if name == "install":
             command.add_argument("file", metavar="FILE", help="a .edge file")
             command.add_argument("--app", metavar="NAME", help="the app's name here; the bundle's own otherwise")
@@ -53,11 +69,7 @@ def parser() -> Parser:
                 "--confirm", choices=("auto", "manual"), default="auto", help="manual: it waits for `confirm` (auto)"
             )
             command.add_argument(
-                "--deadline",
-                type=float,
-                default=60.0,
-                metavar="S",
-                help="seconds for the health check, or to confirm (60)",
+                "--deadline", type=float, default=60.0, metavar="S", help="seconds to pass, and to be confirmed in (60)"
             )
             continue
         command.add_argument("file", nargs="?", metavar="FILE", help="a .edge file")

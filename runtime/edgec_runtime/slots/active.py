@@ -105,7 +105,8 @@ def _proven(folder: str, identity: str) -> dict[str, tuple[str, str]]:
 def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
     """The slot of an app that a load gets (`state.effective`).
 
-    Raises MissingError where the app is not installed or has no version yet, TrustError where its state or its slot is damaged.
+    Raises MissingError where the app is not installed or has no version yet, TrustError where its state or its slot is
+    damaged.
     """
     where = root_.find(root)
     folder = state_.app_folder(where, app)
@@ -121,7 +122,7 @@ def active(app: str, *, root: str | os.PathLike[str] | None = None) -> Slot:
 
 
 def slot(where: str, app: str, state: state_.State, name: str) -> Slot:
-    """A slot of an app by its name, if its ready record is the one that the state says. Raises TrustError as `active`."""
+    """A slot of an app by its name, if its ready record is the one that the state says; else TrustError."""
     slot_folder = os.path.join(where, "apps", app, "slots", name)
     identity, crc = state.slot(name)
     try:

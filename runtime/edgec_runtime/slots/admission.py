@@ -21,23 +21,22 @@ class Signed(NamedTuple):
     signers: tuple[str, ...]
 
 
-def signed(envelope: bytes, trusted: Mapping[str, bytes]) -> Signed:
-    """Check who signed an envelope, and its manifest.
+def signed(envelope: bytes, trusted: Mapping[str, bytes], root: str) -> Signed:
+    """Check who signed an envelope, its manifest, and that neither it nor the keys have expired.
 
-    Raises TrustError: not signed, by strangers, by too few, damaged. BadInputError: the manifest breaks the format.
+    Raises TrustError: not signed, by strangers, by too few, damaged, expired. BadInputError: it breaks the format.
     """
     from hashlib import sha256
+
+    from edgec_runtime.trust import clock
 
     parsed = dsse.parse_envelope(envelope)
     signers = dsse.verify(parsed, trusted)
     if not signers:
-        raise TrustError(
-            "the bundle is signed by a stranger" if parsed.signatures else "the bundle is not signed",
-            f"{len(trusted)} keys are trusted in this device's trust folder; none of them signed it",
-            "sign it with a key that this device trusts, or set the device up with yours: `edgec devices setup`",
-            code="E502" if parsed.signatures else "E501",
-        )
-    return Signed(manifest.parse(parsed.payload), sha256(parsed.payload).hexdigest(), signers)
+        raise _nobody(parsed, trusted)
+    whole = manifest.parse(parsed.payload)
+    clock.refuse_expired(whole, trusted, root=root)
+    return Signed(whole, sha256(parsed.payload).hexdigest(), signers)
 
 
 def usable(whole: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -101,4 +100,17 @@ def below_floor(app: str, sequence: int, floor: int) -> Error:
         f"a newer version of {app!r} has forbidden older ones",
         "install a bundle with a sequence from the floor on",
         code="E509",
+    )
+
+
+def _nobody(envelope: dsse.Envelope, trusted: Mapping[str, bytes]) -> Error:
+    """Too few of the keys that this device trusts have signed."""
+    if not envelope.signatures:
+        return TrustError("the bundle is not signed", "anybody could have made it", "`edgec sign` it", code="E501")
+    found, needed = len(dsse.signed_by(envelope, trusted)), getattr(trusted, "threshold", 1)
+    return TrustError(
+        "too few have signed the bundle" if found else "the bundle is signed by a stranger",
+        f"{found} of the {len(trusted)} keys that this device trusts signed it; {needed} must",
+        "have it signed by a key that this device trusts (`edgec sign`), or set the device up with yours",
+        code="E514" if found else "E502",
     )

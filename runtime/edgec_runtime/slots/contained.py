@@ -41,7 +41,7 @@ def died(number: int) -> str:
         name = signal.Signals(number).name
     except ValueError:
         name = f"signal {number}"
-    meaning = {
+    meaning: dict[int, str] = {
         signal.SIGILL: ": an instruction that this CPU lacks",
         signal.SIGKILL: ": it was killed, as the system does where memory runs out",
         signal.SIGSEGV: ": it crashed",

@@ -64,23 +64,26 @@ def check(
 
 def judged(facts: Mapping[str, Any], first: Mapping[str, int], memory: Mapping[str, int | None]) -> Health:
     """What the child found, held against the limits for time and memory."""
-    payloads = facts.get("payloads", [])
-    latency = {result["payload"]: result["latency_us"] for result in payloads if "latency_us" in result}
+    payloads, latency = facts.get("payloads", []), latency_of(facts)
     if not facts["ok"]:
         return Health(False, facts["code"], facts["why"], dict(facts), latency)
     for name, taken in latency.items():
         most = SLOWER * first[name] + SLACK if name in first else None
         if most is not None and taken > most:
             why = f"{name}: a run takes {taken / 1e3:.1f} ms; the first accepted one took {first[name] / 1e3:.1f} ms"
-            return _failed(
-                facts, "E703", f"{why}, and {SLOWER} times that and {SLACK / 1e3:.0f} ms are allowed", latency
-            )
+            most_ms = f"{SLOWER} times that and {SLACK / 1e3:.0f} ms are allowed"
+            return _failed(facts, "E703", f"{why}, and {most_ms}", latency)
     for result in payloads:
         said, taken = memory.get(result["payload"]), result.get("memory", 0)
         if said and taken > ROOMY * said + SPARE:
             why = f"{result['payload']}: it took {taken / 1e6:.0f} MB of memory; its manifest says {said / 1e6:.0f} MB"
             return _failed(facts, "E704", f"{why}, and {ROOMY} times that and {SPARE >> 20} MiB are allowed", latency)
     return Health(True, "", "", dict(facts), latency)
+
+
+def latency_of(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Payload id -> microseconds of a run, of what a check found."""
+    return {result["payload"]: result["latency_us"] for result in facts.get("payloads", []) if "latency_us" in result}
 
 
 def _failed(facts: Mapping[str, Any], code: str, why: str, latency: dict[str, int]) -> Health:

@@ -321,7 +321,8 @@ def begin(
         RolledBackError: a hook said no (E707).
     """
     where = root_.find(root)
-    signed = admission.signed(envelope, load_trusted(None, root=where) if trust is None else load_trusted(trust))
+    trusted = load_trusted(None, root=where) if trust is None else load_trusted(trust)
+    signed = admission.signed(envelope, trusted, where)
     name = app if app is not None else signed.manifest["app"]["name"]
     state_.app_folder(where, name)
     entries = admission.usable(signed.manifest)

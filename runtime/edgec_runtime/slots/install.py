@@ -89,7 +89,7 @@ def rolled_back(outcome: trial.Outcome, version: str) -> RolledBackError:
     return RolledBackError(
         f"{outcome.app} {version} was rolled back: {stays}",
         outcome.why,
-        f"see `edgec-rt status {outcome.app}` and `edgec-rt logs {outcome.app}`; then compile it again, or mend the device",
+        f"see `edgec-rt status {outcome.app}`; then compile it again, or mend the device",
         code=outcome.code or "E700",
     )
 

@@ -22,7 +22,7 @@ def encode(
     entries: Sequence[Mapping[str, Any]],
     members: Sequence[Mapping[str, Any]],
 ) -> bytes:
-    """The ready record: the parts of the manifest that loading needs, the payloads and members that this machine uses."""
+    """The ready record: what loading needs of the manifest, the payloads and members that this machine uses."""
     record = {
         "format": READY_FORMAT,
         "identity": identity,
@@ -53,7 +53,7 @@ def write(folder: str, envelope: bytes, ready: bytes, stage: str) -> None:
 
 
 def manifest(folder: str, identity: str) -> Mapping[str, Any]:
-    """The whole manifest of a slot, which was signed when it came. Raises TrustError where it is not that one any more."""
+    """The whole manifest of a slot, which was signed when it came. Raises TrustError where it is another one now."""
     from hashlib import sha256
 
     from edgec_runtime.bundle import dsse

@@ -18,7 +18,7 @@ def write(where: str, app: str, state: state_.State) -> None:
 
 
 def read_or_new(where: str, app: str) -> state_.State:
-    """The state of an app; an empty one where there is none, or it is damaged: installing again is how that is mended."""
+    """The state of an app; an empty one where there is none, or it is damaged: installing again mends that."""
     try:
         return state_.read(state_.app_folder(where, app), app)
     except Error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -166,15 +167,15 @@ def _health(where: str, app: str, state: state_.State, manifest: Mapping[str, An
 
 def accept(where: str, app: str, state: state_.State, manifest: Mapping[str, Any], latency: Mapping[str, int]) -> str:
     """Commit a version that passed, or begin its probation; the caller holds the root's lock. Raises OSError."""
-    here = state_.printable(cpu.name())
-    known = state.latency if state.latency_cpu == here else {}
-    state.latency, state.latency_cpu = {**latency, **known}, here if latency or known else ""
     if state.confirm == "manual" and state.phase == "trial":
         state.phase, state.boot, state.until = "probation", boot.boot_id(), boot.now() + state.deadline
         states.write(where, app, state)
         journal.note(where, app, "probation", identity=state.other, seconds=state.deadline)
         return "probation"
     swap(state)
+    here = state_.printable(cpu.name())
+    known = state.latency if state.latency_cpu == here else {}
+    state.latency, state.latency_cpu = {**latency, **known}, here if latency or known else ""
     ids = [entry["id"] for entry in manifest["payloads"]]
     state.more = preference.surviving(state, ids, cpu.name())
     state.floor = max(state.floor, int(manifest["app"].get("floor", 0)))
@@ -202,9 +203,17 @@ def after_commit(where: str, app: str, manifest: Mapping[str, Any], slot: str) -
         journal.note(where, app, "hook", why=f"{error.what}: {error.why}")
 
 
-def _note_health(where: str, app: str, facts: Mapping[str, Any]) -> None:
-    import json
+def last_health(where: str, app: str) -> dict[str, Any]:
+    """What the last trial's health check found; empty where there was none."""
+    try:
+        with open(os.path.join(state_.app_folder(where, app), "health"), "rb") as file:
+            found = json.loads(file.read(1 << 20))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
+
+def _note_health(where: str, app: str, facts: Mapping[str, Any]) -> None:
     path = os.path.join(state_.app_folder(where, app), "health")
     files.write_atomic(path, json.dumps(facts).encode(), os.path.join(where, "stage"))
 
