@@ -19,11 +19,10 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 from edgec_runtime import root as root_
-from edgec_runtime.errors import BadInputError, TrustError, UsageError
+from edgec_runtime.errors import UsageError
 from edgec_runtime.slots import admission, boot, files, hooks, journal, locks, ready, room, states, store
-from edgec_runtime.slots import part as part_
 from edgec_runtime.slots import state as state_
-from edgec_runtime.slots.active import store_path
+from edgec_runtime.slots.transfer import Transfer
 from edgec_runtime.trust.store import Trust, load_trusted
 
 MAX_TRIES, MAX_DEADLINE = 100, 7 * 86400.0
@@ -48,7 +47,6 @@ class Incoming:
         members: what these need, each content once, in the manifest's order.
         unchanged: the active slot holds exactly this already; `commit` then changes nothing.
         slot: where it goes; `active` is the other one.
-        written: bytes that went into the store.
     """
 
     def __init__(
@@ -58,111 +56,39 @@ class Incoming:
         self.identity = signed.identity
         self.manifest = signed.manifest
         self.entries: list[Mapping[str, Any]] = entries
-        self.written = 0
         self._where, self._envelope, self._held = where, envelope, held
         self._stage = os.path.join(where, "stage")
-        self._parts: dict[str, part_.Part] = {}
         needed = admission.needed(signed.manifest, self.entries)
         self._ready = ready.encode(signed.identity, signed.signers, signed.manifest, self.entries, needed)
-        self._sizes = {member["sha256"]: member["size"] for member in needed}
-        self._stored = {digest for digest, size in self._sizes.items() if store.holds(where, digest, size)}
+        self._transfer = Transfer(where, {member["sha256"]: member["size"] for member in needed})
         with locks.locked(where):
             self.slot, self.unchanged = self._place()
             self.active = "b" if self.slot == "a" else "a"
             self._make_room()
-        for digest, size in self._sizes.items():
-            if digest not in self._stored and part_.length(self._stage, digest) >= size:
-                self._complete(digest)
+        self._transfer.take_up()
         first = {member["sha256"]: member["name"] for member in reversed(needed)}
         self.members = [
-            Member(m["name"], m["sha256"], m["size"], self._have(m["sha256"]))
+            Member(m["name"], m["sha256"], m["size"], self._transfer.have(m["sha256"]))
             for m in needed
             if first[m["sha256"]] == m["name"]
         ]
 
     def append(self, sha256: str, offset: int, data: bytes) -> int:
-        """Write the next bytes of a member. Returns the next offset.
-
-        Raises BadInputError: no such member (E941), another offset than what is there (E942), longer than the member
-        (E943), no room (E906).
-        """
-        size = self._size(sha256)
-        part = self._part(sha256)
-        have = size if part is None else part.have
-        if offset != have:
-            raise BadInputError(
-                f"the member {sha256[:12]} was sent from byte {offset}",
-                f"{have} bytes of it are here",
-                "go on from there",
-                code="E942",
-            )
-        if have + len(data) > size:
-            raise BadInputError(
-                f"the member {sha256[:12]} is longer than the manifest says",
-                f"it has {size} bytes",
-                "send the bundle that was signed",
-                code="E943",
-            )
-        if part is None or not data:
-            return have
-        with locks.writing(self._where):
-            part.append(data)
-        return part.have
+        """Write the next bytes of a member; the next offset. Raises as `Transfer.append`."""
+        return self._transfer.append(sha256, offset, data)
 
     def patch(self, sha256: str, base: str, patch: IO[bytes]) -> None:
-        """Make a member from one in the store and a patch (`edgec_runtime.delta`), which is seekable.
-
-        Raises BadInputError (E940) where the base is not there or the patch does not make the member: send it in full.
-        """
-        from edgec_runtime import delta
-
-        size = self._size(sha256)
-        part = self._part(sha256)
-        if part is None:
-            return
-        path = store_path(self._where, base)
-        try:
-            if not store.is_digest(base) or not os.path.isfile(path):
-                raise delta.PatchError("its base is not in the store")
-            with locks.writing(self._where):
-                part.clear()
-                with open(path, "rb") as old:
-                    delta.apply(patch, old, part.append, size=size)
-            if part.have != size or part.digest() != sha256:
-                raise delta.PatchError("what it makes is not the member")
-        except (delta.PatchError, BadInputError) as error:
-            self._parts.pop(sha256).remove()
-            if isinstance(error, BadInputError):
-                raise
-            raise BadInputError(
-                f"the patch for the member {sha256[:12]} is of no use", str(error), "send it in full", code="E940"
-            ) from None
+        """Make a member from one in the store and a patch. Raises as `Transfer.patch`."""
+        self._transfer.patch(sha256, base, patch)
 
     def finish(self, sha256: str) -> None:
-        """Check a member that is complete, flush it, and put it into the store.
+        """Check a member that is complete, and put it into the store. Raises as `Transfer.finish`."""
+        self._transfer.finish(sha256)
 
-        Raises TrustError (E508) where it is not what the manifest says: its part is removed. BadInputError (E942)
-        where bytes are missing.
-        """
-        if sha256 in self._stored:
-            return
-        size = self._size(sha256)
-        part = self._part(sha256)
-        if part is not None and part.have < size:
-            raise BadInputError(
-                f"the member {sha256[:12]} is not complete",
-                f"{part.have} of its {size} bytes are here",
-                "send the rest",
-                code="E942",
-            )
-        self._complete(sha256)
-        if sha256 not in self._stored:
-            raise TrustError(
-                f"the member {sha256[:12]} is not what the manifest says",
-                "its SHA-256 differs: it was damaged on its way, or sent from another file",
-                "send it again",
-                code="E508",
-            )
+    @property
+    def written(self) -> int:
+        """Bytes that went into the store."""
+        return self._transfer.written
 
     def commit(self, *, confirm: str = "auto", deadline: float = state_.DEADLINE, tries: int = 3) -> None:
         """Put the version on trial. When this returns it lasts: acknowledge it, then call `trial`.
@@ -183,7 +109,7 @@ class Incoming:
                 f"confirm is auto or manual, the deadline up to {MAX_DEADLINE:.0f} s, tries 1 to {MAX_TRIES}",
                 code="E205",
             )
-        for digest in self._sizes:
+        for digest in self._transfer.sizes:
             self.finish(digest)
         with locks.writing(self._where):
             files.sync_folder(store.folder(self._where))
@@ -202,9 +128,7 @@ class Incoming:
 
     def close(self) -> None:
         """Give the lock back. Parts that are not finished stay."""
-        for part in self._parts.values():
-            part.close()
-        self._parts.clear()
+        self._transfer.close()
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
@@ -252,51 +176,8 @@ class Incoming:
         states.write(self._where, self.name, state)
 
     def _make_room(self) -> None:
-        missing = sum(
-            max(0, size - part_.length(self._stage, digest))
-            for digest, size in self._sizes.items()
-            if digest not in self._stored
-        )
-        need = missing + len(self._envelope) + len(self._ready) + room.SMALL
-        room.make(self._where, self.name, need, frozenset(self._sizes))
-
-    def _size(self, sha256: str) -> int:
-        try:
-            return int(self._sizes[sha256])
-        except KeyError:
-            raise BadInputError(
-                f"{sha256[:64]!r} is not a member that this machine needs",
-                f"the manifest of {self.name!r} names others",
-                "send those that `begin` asked for",
-                code="E941",
-            ) from None
-
-    def _part(self, sha256: str) -> part_.Part | None:
-        """The open part of a member; None where the store has it."""
-        if sha256 in self._stored:
-            return None
-        part = self._parts.get(sha256)
-        if part is None:
-            with locks.writing(self._where):
-                part = self._parts[sha256] = part_.Part(self._stage, sha256, self._sizes[sha256])
-        return part
-
-    def _complete(self, sha256: str) -> None:
-        """Move a member whose bytes are all here into the store, if they are right; else take its part away."""
-        part = self._part(sha256)
-        if part is None:
-            return
-        with locks.writing(self._where):
-            if part.have == self._sizes[sha256] and part.digest() == sha256:
-                part.place(store_path(self._where, sha256))
-                self._stored.add(sha256)
-                self.written += part.have
-            else:
-                part.remove()
-            del self._parts[sha256]
-
-    def _have(self, sha256: str) -> int:
-        return self._sizes[sha256] if sha256 in self._stored else part_.length(self._stage, sha256)
+        need = self._transfer.missing() + len(self._envelope) + len(self._ready) + room.SMALL
+        room.make(self._where, self.name, need, frozenset(self._transfer.sizes))
 
     def _hooks(self, point: str) -> None:
         hooks.run_all(point, self.manifest, self._where, self.name, self.slot)
