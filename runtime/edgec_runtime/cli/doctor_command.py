@@ -36,16 +36,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             problems += [f"the engine {name!r} does not work here: {why}" for why in wrong]
     if not any(version for name, version in found.items() if name not in engines.WITHIN):
         problems.append("no engine is installed: pip install 'edgec-runtime[onnxruntime]'")
-    root, keys, apps = None, [], []
+    root, apps = None, []
+    trusts: dict[str, Any] = {"trusted_keys": [], "root_version": 0, "threshold": 1, "trust_expires": None, "notes": []}
     try:
         root = root_.find()
-        from edgec_runtime.trust import store
-
-        keys = sorted(store.load_trusted())
+        trusts, wrong = _trusts(root)
+        problems += wrong
         apps = _apps(root)
     except Error as error:
         problems.append(f"{error.what}: {error.why}. {error.fix}")
-    if not keys:
+    if not trusts["trusted_keys"]:
         problems.append("no key is trusted: put its PEM file into the root's trust folder")
     return {
         "edgec_runtime": __version__,
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "engines": found,
         "libraries": libraries,
         "root": root,
-        "trusted_keys": keys,
+        **trusts,
         "apps": apps,
         "problems": problems,
         **({"bundle": _bundle(options, here, root)} if options.file is not None else {}),
@@ -97,7 +97,16 @@ def text(result: dict[str, Any]) -> str:
         f"isa       {' '.join(told(result['isa'])) or 'unknown'}",
         *(f"engine    {name} {version or 'not installed'}" for name, version in result["engines"].items()),
         f"root      {result['root'] or 'unclear'}",
+        *(
+            [
+                f"trust     root metadata, version {result['root_version']}, until {result['trust_expires']}: "
+                f"{result['threshold']} of these must sign"
+            ]
+            if result["root_version"]
+            else []
+        ),
         *(f"key       {key}" for key in result["trusted_keys"]),
+        *(f"note      {note}" for note in result["notes"]),
         *(f"app       {app['app']}, slot {app['active']}" for app in result["apps"]),
         *(f"problem   {problem}" for problem in result["problems"]),
     ]
@@ -106,6 +115,31 @@ def text(result: dict[str, Any]) -> str:
         for problem in payload["problems"]:
             lines += [f"            {problem['why']}", f"            fix: {problem['fix']}"]
     return "\n".join(lines)
+
+
+def _trusts(root: str) -> tuple[dict[str, Any], list[str]]:
+    """Whom this device trusts, and what is wrong with that."""
+    from edgec_runtime.trust import clock, store
+
+    trusted = store.load_trusted(None, root=root)
+    notes, problems = [], []
+    if trusted.version:
+        beside = sorted(name for name in os.listdir(os.path.join(root, "trust")) if name.endswith(".pem"))
+        if beside:
+            notes.append(f"{len(beside)} single keys in the trust folder don't count beside root metadata: "
+                         f"{', '.join(name[:16] for name in beside[:4])}")  # fmt: skip
+        try:
+            clock.refuse_expired_root(trusted, root=root)
+        except Error as error:
+            problems.append(f"{error.what}: {error.why}. {error.fix}")
+    found = {
+        "trusted_keys": sorted(trusted),
+        "root_version": trusted.version,
+        "threshold": trusted.threshold,
+        "trust_expires": trusted.expires,
+        "notes": notes,
+    }
+    return found, problems
 
 
 def _apps(root: str) -> list[dict[str, Any]]:
