@@ -9,6 +9,8 @@ import click
 
 from edgec.cli.common import Output, allow_unsigned_option, options
 
+_TOLD = ("version", "identity", "engine", "engine_version", "emulated")
+
 
 @click.command("run")
 @click.argument("file", required=False)
@@ -39,15 +41,16 @@ def command(
     outputs, info = _there(out, device, file, app, feeds) if device else _here(str(file), feeds, allow_unsigned)
     _show(out, outputs, top)
     where = f" on {device}, {info['engine']} {info['engine_version']}" if device else ""
-    out.line(f"payload {info['payload']}{where}, first run {info['seconds'] * 1e3:.2f} ms")
+    emulated = " (emulated: no speed can be read from it)" if info.get("emulated") else ""
+    out.line(f"payload {info['payload']}{where}, first run {info['seconds'] * 1e3:.2f} ms{emulated}")
     if output:
         arrays.write(output, outputs)
         out.line(f"wrote {output}")
     told = {"payload": info["payload"], "outputs": _described(outputs), "seconds": info["seconds"]}
     if device:
-        told |= {"device": device, **{key: info[key] for key in ("version", "identity", "engine", "engine_version")}}
+        told |= {"device": device, **{key: info[key] for key in _TOLD}}
     out.result(told)
-    out.next(f"edgec status {device}" if device else f"edgec bench {file} --against ort")
+    out.next(f"edgec status --on {device}" if device else f"edgec bench {file} --against ort")
 
 
 def _check(file: str | None, app: str | None, device: str | None, *, allow_unsigned: bool) -> None:
@@ -100,7 +103,7 @@ def _there(
 
 
 async def _run(device: str, app: str, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    from edgec.devices import connect
+    from edgec.devices import connect, owned
     from edgec.flash import running, session
     from edgec.flash.device import Target
 
@@ -109,7 +112,8 @@ async def _run(device: str, app: str, feeds: Mapping[str, Any]) -> tuple[dict[st
         connect(target.address) as connection,
         session.open(connection, name=target.name, root=target.root) as there,
     ):
-        return await running.run(there, app, feeds)
+        outputs, info = await running.run(there, app, feeds)
+    return outputs, {**info, "emulated": owned.config(target.address.host) is not None}
 
 
 def _show(out: Output, outputs: Mapping[str, Any], top: int) -> None:
