@@ -22,7 +22,7 @@ from edgec.flash.session import Session
 
 RECONNECTS = 5  # times in a row that a lost link is made again though nothing arrived in between
 PAUSE = 0.5  # seconds before the first time; doubled each time
-BUSY = 90.0  # seconds to wait for another transfer, or trial: that of a link that was lost ends after 60
+BUSY = 90.0  # seconds to wait for another transfer, or trial: that of a link that was lost ends after 30
 AGAIN = frozenset(["E1100", "E1104", "E1105", "E1106"])  # a link that may come back
 SLACK = 60.0  # seconds beside the health check's deadline until the device must have answered
 
@@ -200,7 +200,7 @@ class _Work:
             if await self._send(device):
                 return self._done("unchanged")
             if not self.asked:
-                await self.activate()
+                await send.awaited(device, asyncio.ensure_future(self.activate()))
                 self.asked = True
             self.stage = 1
             await device.ask(

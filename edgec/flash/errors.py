@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from edgec.errors import BadInputError, Error, MissingError, UnreachableError, UnsupportedError
 
-DEVICE_CODES = frozenset(["E945", "E946", "E950"])
-"""Codes of an agent that does not understand this host."""
+_THERE = re.compile(r"`?edgec-rt (confirm|rollback) ([\w.-]*\w)`?")
 
 
 def told(device: object, fields: Any) -> Error:
@@ -22,9 +22,14 @@ def told(device: object, fields: Any) -> Error:
     code, exit_code = text("code"), given.get("exit_code")
     if not text("what") or not code.startswith("E") or not code[1:].isdigit():
         return nonsense(device, "it tells an error without words")
-    error = Error(f"{device}: {text('what')}", text("why"), text("fix"), code=code)
+    error = Error(f"{device}: {text('what')}", text("why"), _here(device, text("fix")), code=code)
     error.exit_code = exit_code if type(exit_code) is int and 1 <= exit_code <= 11 else 9
     return error
+
+
+def _here(device: object, fix: str) -> str:
+    """A device's advice for who sits at this machine."""
+    return _THERE.sub(lambda match: f"edgec {match[1]} --on {device} --app {match[2]}", fix)
 
 
 def nonsense(device: object, why: str) -> Error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgec.flash import delta, members
 from edgec_runtime.bundle import reader
+from edgec_runtime.delta import PatchError
 
 WORTH = 0.7  # of what is missing: a patch that is larger is not sent
 LARGEST = 256 << 20  # bytes of a file that deltas are made for: both files are in memory meanwhile
@@ -91,7 +92,10 @@ class Package:
         if new is None or before is None:
             return None
         async with self._encoders:
-            return await asyncio.to_thread(delta.encode, before, bytes(new))
+            try:
+                return await asyncio.to_thread(delta.encode, before, bytes(new))
+            except (PatchError, AssertionError, MemoryError):
+                return None  # a patch that does not prove itself is not sent; the member is, whole
 
     def remember(self, wanted: Sequence[Member]) -> None:
         """Keep what a device has now, for the next delta."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from edgec.errors import Error
 from edgec.flash import errors, plan
@@ -13,7 +13,7 @@ from edgec.flash.plan import Held, Member, Package
 from edgec.flash.session import Pending, Session
 
 CHUNK = 1 << 16  # bytes of a frame
-THINKING = 20.0  # seconds after which a device hears that the host is still there
+THINKING = 8.0  # seconds after which a device hears that the host is still there
 DAMAGED = "E508"  # the device found another hash than the signed one
 
 
@@ -58,6 +58,7 @@ class Sent:
     arrived: int = 0
 
 
+T = TypeVar("T")
 Tell = Callable[[int, int], None]
 
 
@@ -81,7 +82,7 @@ async def members(
     patches = {digest: asyncio.ensure_future(package.patch(base, digest)) for digest, base in bases.items()}
     outbox = _Outbox(session, package, throttle, sent, tell, sum(member.size - member.have for member in missing))
     for member in sorted(missing, key=lambda member: member.sha256 in bases):
-        patch = await _awaited(session, patches[member.sha256]) if member.sha256 in patches else None
+        patch = await awaited(session, patches[member.sha256]) if member.sha256 in patches else None
         if patch is not None and plan.worth(patch, member.size - member.have):
             await outbox.patch(member, bases[member.sha256], patch)
         else:
@@ -178,10 +179,10 @@ REFUSED = frozenset(["E940", "E941", "E942", "E943", "E944", "E947", "E951", "E9
 """A patch that is not for this base, a base that is gone or damaged, too little memory or a fault: sent whole then."""
 
 
-async def _awaited(session: Session, patch: asyncio.Future[bytes | None]) -> bytes | None:
-    """A patch that is being made; the device hears meanwhile that this side is still there."""
-    while not patch.done():
-        await asyncio.wait([patch], timeout=THINKING)
-        if not patch.done():
+async def awaited(session: Session, what: asyncio.Future[T]) -> T:
+    """Wait for something on this side; the device, which gives up on silence, hears meanwhile that it is still there."""
+    while not what.done():
+        await asyncio.wait([what], timeout=THINKING)
+        if not what.done():
             await session.ask("ping")
-    return patch.result()
+    return what.result()

@@ -172,13 +172,14 @@ class _Stream:
             if self._decoder.needs_input:
                 self._file.seek(self._at)
                 given = _exactly(self._file, min(CHUNK, self._left))
-                if not given:
-                    raise EOFError("a stream is cut off")
                 self._at += len(given)
                 self._left -= len(given)
             made = self._decoder.decompress(given, most)
             if made:
                 return made
+            # Only now: inflate takes all of its input and may still owe output that did not fit into `most`.
+            if not given and self._decoder.needs_input and not self._decoder.eof:
+                raise EOFError("a stream is cut off")
         return b""
 
     def read(self, count: int) -> bytes:

@@ -216,3 +216,14 @@ def test_memory_is_bounded(weights: dict[str, np.ndarray]) -> None:
         io.BytesIO(delta.encode(old, new)), io.BytesIO(old), lambda part: sizes.append(len(part)), size=len(new)
     )
     assert max(sizes) <= device.CHUNK and sum(sizes) == len(new)
+
+
+@pytest.mark.parametrize("places", [1, 50, 200, 5000])
+def test_few_changes_in_weights_that_do_not_repeat(places):
+    """Terms that Huffman's codes serve best: inflate then owes output when all of its input is taken."""
+    rng = np.random.default_rng(places)
+    old = rng.integers(-9, 9, 200_000, np.int8)
+    new = old.copy()
+    new[rng.choice(len(new), places, replace=False)] += 1
+    patch = delta.encode(old.tobytes(), new.tobytes())
+    assert len(patch) < 100 + 4 * places

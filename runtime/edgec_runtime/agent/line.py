@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IDLE = 60.0  # seconds without a byte from the host (it pings while it thinks), or to it
+IDLE = 30.0  # seconds without a byte from the host (it pings while it thinks), or to it
 NOTE = 1 << 17  # bytes after which the host is told how much has come
 
 

@@ -53,6 +53,9 @@ class Link(threading.Thread):
                 if up and self._counted(len(data)):
                     for end in (source, sink):
                         end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+                        # The other direction's thread waits in recv() and would keep the socket open.
+                        with contextlib.suppress(OSError):
+                            end.shutdown(socket.SHUT_RDWR)
                         end.close()
                     return
                 if up and self.rate:
