@@ -20,9 +20,13 @@ from edgec_runtime.trust.store import Trusted
 MAX_FILE = 64  # bytes
 
 
-def now(*, root: str | os.PathLike[str] | None = None) -> int:
-    """Seconds since 1970: the later of the system's clock and the last signed time that this device saw."""
-    return max(int(time.time()), seen(root=root))
+def now(trusted: Mapping[str, bytes] | None = None, *, root: str | os.PathLike[str] | None = None) -> int:
+    """Seconds since 1970: the system's clock, or the last signed time that is known where that is later.
+
+    That is what `trust/time` says, or when the root metadata was signed that these trusted keys come from.
+    """
+    signed = trusted.signed if isinstance(trusted, Trusted) else None
+    return max(int(time.time()), seen(root=root), 0 if signed is None else when.parse(signed))
 
 
 def seen(*, root: str | os.PathLike[str] | None = None) -> int:
@@ -55,10 +59,10 @@ def refuse_expired(
     """
     refuse_expired_root(trusted, root=root)
     expires = manifest["app"].get("expires")
-    if expires is not None and when.parse(expires) <= now(root=root):
+    if expires is not None and when.parse(expires) <= now(trusted, root=root):
         raise TrustError(
             f"the bundle expired on {expires}",
-            f"it is {when.text(now(root=root))} here; its maker let it be installed until then",
+            f"it is {when.text(now(trusted, root=root))} here; its maker let it be installed until then",
             "install a newer version, or set this device's clock if it is wrong",
             code="E513",
         )
@@ -67,10 +71,10 @@ def refuse_expired(
 def refuse_expired_root(trusted: Mapping[str, bytes], *, root: str | os.PathLike[str] | None = None) -> None:
     """Raise TrustError (E513) where the keys come from root metadata that has expired."""
     expires = trusted.expires if isinstance(trusted, Trusted) else None
-    if expires is not None and when.parse(expires) <= now(root=root):
+    if expires is not None and when.parse(expires) <= now(trusted, root=root):
         raise TrustError(
             f"this device's root metadata expired on {expires}",
-            f"it is {when.text(now(root=root))} here; nothing new is installed on keys that may have been replaced",
+            f"it is {when.text(now(trusted, root=root))} here; its keys may be outdated, so nothing new is installed",
             "bring the newest root metadata (`edgec flash` sends it), make one with `edgec keys rotate`, or set this "
             "device's clock if it is wrong",
             code="E513",

@@ -54,7 +54,7 @@ def parse(data: bytes) -> Root:
             raise ValueError("it expires before it was signed")
         keys = _keys(fields["keys"])
         roles = _exactly(fields["roles"], set(ROLES), "'roles'")
-        root, release = (_role(name, roles[name], keys, fields["expires"], version) for name in ("root", "release"))
+        root, release = (_role(name, roles[name], keys, fields) for name in ("root", "release"))
         if set(root) | set(release) != set(keys):
             raise ValueError("a key has no role")
         if envelope.payload != _canonical(value):
@@ -100,7 +100,7 @@ def _keys(value: object) -> dict[str, bytes]:
     return keys
 
 
-def _role(name: str, value: object, keys: Mapping[str, bytes], expires: str, version: int) -> Trusted:
+def _role(name: str, value: object, keys: Mapping[str, bytes], whole: Mapping[str, Any]) -> Trusted:
     fields = _exactly(value, {"keys", "threshold"}, f"the role {name!r}")
     ids, threshold = fields["keys"], fields["threshold"]
     if not isinstance(ids, list) or not all(isinstance(item, str) and item in keys for item in ids):
@@ -109,7 +109,13 @@ def _role(name: str, value: object, keys: Mapping[str, bytes], expires: str, ver
         raise ValueError(f"the role {name!r} names a key twice")
     if type(threshold) is not int or not 1 <= threshold <= len(ids):
         raise ValueError(f"the threshold of the role {name!r} must be a whole number from 1 to its {len(ids)} keys")
-    return Trusted({item: keys[item] for item in ids}, threshold=threshold, expires=expires, version=version)
+    return Trusted(
+        {item: keys[item] for item in ids},
+        threshold=threshold,
+        version=whole["version"],
+        signed=whole["signed"],
+        expires=whole["expires"],
+    )
 
 
 def _exactly(value: object, names: set[str], what: str) -> dict[str, Any]:

@@ -33,17 +33,24 @@ class Trusted(dict[str, bytes]):
     Attributes:
         threshold: how many distinct ones must sign.
         version: of the root metadata that names them, 0 where none does.
-        expires: when that metadata expires (`when.FORM`), None where it never does.
+        signed, expires: when that metadata was signed and when it expires (`when.FORM`), None without one.
     """
 
-    __slots__ = ("expires", "threshold", "version")
+    __slots__ = ("expires", "signed", "threshold", "version")
 
     def __init__(
-        self, keys: Mapping[str, bytes], *, threshold: int = 1, version: int = 0, expires: str | None = None
+        self,
+        keys: Mapping[str, bytes],
+        *,
+        threshold: int = 1,
+        version: int = 0,
+        signed: str | None = None,
+        expires: str | None = None,
     ) -> None:
         super().__init__(keys)
         self.threshold = threshold
         self.version = version
+        self.signed = signed
         self.expires = expires
 
 
