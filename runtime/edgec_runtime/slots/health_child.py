@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from edgec_runtime.errors import Error, GoldenError
@@ -29,19 +30,22 @@ MAX_ANSWER = 1 << 20  # bytes
 def main(arguments: list[str]) -> int:
     """Check a slot and write the result. Returns the exit code: 0 once there is a result, whatever it says."""
     root, app, name, seconds = arguments
-    signal.alarm(int(float(seconds)) + 5)  # where nobody is left to kill this one
+    end = time.monotonic() + float(seconds) + 5
+    signal.alarm(_left(end))  # where nobody is left to kill this one
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:
         file.write(OOM_FIRST)
     try:
-        health = check(root, app, name, lambda step: _say({"step": step}))
+        health = check(root, app, name, lambda step: _say({"step": step}), end)
     except Error as error:
         health = {"ok": False, "code": "E708", "why": f"{error.what}: {error.why}" if error.why else error.what}
     _say({"health": health})
     return 0
 
 
-def check(root: str, app: str, name: str, step: Callable[[str], None]) -> dict[str, Any]:
+def check(root: str, app: str, name: str, step: Callable[[str], None], end: float = 0.0) -> dict[str, Any]:
     """Hash a slot's files and try its payloads: {"ok", "code", "why", "members", "payloads": [...]}.
+
+    `step` is told what comes next; `end`, on time.monotonic's clock, is when a payload's process ends (0: never).
 
     Raises TrustError where the slot or a file is not what was installed.
     """
@@ -54,7 +58,7 @@ def check(root: str, app: str, name: str, step: Callable[[str], None]) -> dict[s
     tried = []
     for entry in slot.manifest["payloads"]:
         step(f"trying {entry['id']}")
-        tried.append({"payload": entry["id"], **_apart(lambda entry=entry: _try(slot, entry))})  # type: ignore[misc]
+        tried.append({"payload": entry["id"], **_apart(partial(_try, slot, entry), end)})
     _record(slot, tried)
     bad = next((result for result in tried if result["result"] == "failed"), None)
     if bad is not None:
@@ -79,7 +83,7 @@ def verify(slot: active.Slot, member: str, digest: str) -> None:
         )
 
 
-def _apart(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _apart(work: Callable[[], dict[str, Any]], end: float = 0.0) -> dict[str, Any]:
     """What `work` returns in a forked process; a result "failed" (E705) where that process dies."""
     out, into = os.pipe()
     child = os.fork()
@@ -87,6 +91,9 @@ def _apart(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         code = 1
         try:
             os.close(out)
+            signal.alarm(_left(end))
+            for number in (1, 2):  # an engine's words are not ours
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
             if "faulthandler" in sys.modules:
                 sys.modules["faulthandler"].disable()
             with os.fdopen(into, "wb") as pipe:
@@ -193,8 +200,13 @@ def _status(label: str) -> int:
     return 0
 
 
+def _left(end: float) -> int:
+    """Whole seconds until then, for an alarm; 0 where there is no end."""
+    return max(1, int(end - time.monotonic())) if end else 0
+
+
 def _say(value: Mapping[str, Any]) -> None:
-    os.write(1, json.dumps(value).encode() + b"\n")
+    os.write(1, b"\n" + json.dumps(value).encode() + b"\n")
 
 
 if __name__ == "__main__":

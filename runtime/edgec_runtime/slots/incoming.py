@@ -45,7 +45,7 @@ class Incoming:
         identity, manifest: of the bundle.
         entries: its payloads that this machine can use.
         members: what these need, each content once, in the manifest's order.
-        unchanged: the active slot holds exactly this already; `commit` then changes nothing.
+        unchanged: the active slot holds exactly this already; `commit` then changes nothing that is loaded.
         slot: where it goes; `active` is the other one.
     """
 
@@ -119,6 +119,7 @@ class Incoming:
             if self._place() != (self.slot, self.unchanged):
                 raise locks.busy(self._where, f"the app {self.name!r} was changed meanwhile")
             if self.unchanged:
+                self._forget_rollback()
                 return
             self._write(confirm, deadline, tries)
         journal.note(
@@ -174,6 +175,13 @@ class Incoming:
         state.confirm, state.deadline = confirm, float(deadline)
         state.other, state.other_ready = self.identity, f"{binascii.crc32(self._ready):08x}"
         states.write(self._where, self.name, state)
+
+    def _forget_rollback(self) -> None:
+        """What is active was sent again: whatever was rolled back before is over."""
+        state = states.read_or_new(self._where, self.name)
+        if state.why:
+            state.why = state.previous_error = ""
+            states.write(self._where, self.name, state)
 
     def _make_room(self) -> None:
         need = self._transfer.missing() + len(self._envelope) + len(self._ready) + room.SMALL

@@ -20,7 +20,7 @@ and, each only where it differs from what is in brackets:
     until 1234.5            seconds of CLOCK_BOOTTIME in that boot at which it ends (0)
     latency <id>=<us>,...   microseconds of the first accepted run of a payload on this device (none)
     latency-cpu <name>      the CPU that they were measured on
-    why <text>              reason of the last rollback, up to 300 printable ASCII characters
+    why <text>              reason of the last rollback, until an installation: up to 300 printable ASCII characters
     previous-error E702     its code
     crc 1f2e3d4c            CRC-32 of all lines above, in hex
 
@@ -32,7 +32,7 @@ from __future__ import annotations
 import binascii
 import os
 
-from edgec_runtime.errors import MissingError, TrustError
+from edgec_runtime.errors import MissingError, TrustError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,7 +243,10 @@ def _latency(line: str) -> dict[str, int]:
 
 
 def read(folder: str, app: str) -> State:
-    """The state of an app from its folder. Raises MissingError where there is none, TrustError where it is damaged."""
+    """The state of an app from its folder.
+
+    Raises MissingError where there is none, TrustError where it is damaged, UsageError where it can't be read.
+    """
     try:
         with open(os.path.join(folder, "state"), "rb") as file:
             data = file.read(MAX_STATE + 1)
@@ -253,6 +256,13 @@ def read(folder: str, app: str) -> State:
             f"there is no state in {folder}",
             "install it: edgec-rt install FILE",
             code="E1002",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"can't read the state of the app {app!r}",
+            str(error),
+            "run it as the owner of that folder, or set EDGEC_ROOT to another",
+            code="E201",
         ) from None
     try:
         return decode(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from edgec_runtime.errors import Error
+from edgec_runtime.errors import Error, UsageError
 from edgec_runtime.slots import files
 from edgec_runtime.slots import state as state_
 
@@ -21,6 +21,8 @@ def read_or_new(where: str, app: str) -> state_.State:
     """The state of an app; an empty one where there is none, or it is damaged: installing again mends that."""
     try:
         return state_.read(state_.app_folder(where, app), app)
+    except UsageError:
+        raise
     except Error:
         return state_.State()
 
@@ -36,4 +38,9 @@ def forget_pending(state: state_.State, why: str, code: str) -> None:
 def apps(where: str) -> list[str]:
     """The names of the folders of apps, those without a state too."""
     folder = os.path.join(where, "apps")
-    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    try:
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    except OSError as error:
+        raise UsageError(
+            f"can't read {folder}", str(error), "run it as the owner of that folder", code="E201"
+        ) from None

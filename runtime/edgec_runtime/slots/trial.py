@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -47,9 +48,10 @@ class Outcome(NamedTuple):
 
 
 def trial(app: str, *, root: str | os.PathLike[str] | None = None) -> Outcome:
-    """Try the version that is on trial, and decide. Where none is, say what is.
+    """Try the version that is on trial, and decide. Where none is, say what became of the last one.
 
-    A try is counted, and the count made to last, before anything of the version is loaded.
+    A try is counted, and the count made to last, before anything of the version is loaded. Where another process tries
+    it, that one's end is waited for.
 
     Raises:
         MissingError: no such app. TrustError: its state is damaged.
@@ -61,16 +63,16 @@ def trial(app: str, *, root: str | os.PathLike[str] | None = None) -> Outcome:
     if state.phase != "trial":
         return decided(where, app)
     with locks.writing(where):
-        held = locks.acquire(os.path.join(folder, "trial"))
+        held = locks.acquire(os.path.join(folder, "trial"), state.deadline + 2 * hooks.TIMEOUT)
         if held is None:
             raise locks.busy(where, f"{app!r} is on trial there")
         try:
             outcome = _try(where, app)
         finally:
             os.close(held)
-        if outcome.result != "probation":
+        if outcome is not None and outcome.result != "probation":
             _collect(where)
-    return outcome
+    return outcome or decided(where, app)
 
 
 def decided(where: str, app: str) -> Outcome:
@@ -116,11 +118,12 @@ def version_of(where: str, app: str, state: state_.State, name: str) -> str:
         return ""
 
 
-def _try(where: str, app: str) -> Outcome:
+def _try(where: str, app: str) -> Outcome | None:
+    """One try; None where another process decided while its end was waited for. Raises OSError."""
     with locks.locked(where):
         state = state_.read(state_.app_folder(where, app), app)
-        if state.phase != "trial":  # decided while the lock was waited for
-            return outcome_of(where, app, state, "rolled-back" if state.why else "committed", state.why)
+        if state.phase != "trial":
+            return None
         if state.tries <= 0:
             undo(where, app, state, "its trial never came to an end: the device went down in it each time", "E709")
             return outcome_of(where, app, state, "rolled-back", state.why, "E709")
@@ -215,7 +218,8 @@ def last_health(where: str, app: str) -> dict[str, Any]:
 
 def _note_health(where: str, app: str, facts: Mapping[str, Any]) -> None:
     path = os.path.join(state_.app_folder(where, app), "health")
-    files.write_atomic(path, json.dumps(facts).encode(), os.path.join(where, "stage"))
+    with contextlib.suppress(OSError):  # the decision does not hang on it
+        files.write_atomic(path, json.dumps(facts).encode(), os.path.join(where, "stage"))
 
 
 def _collect(where: str) -> None:
