@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -101,6 +102,8 @@ def record(
                 workload(top, lambda text: os.setxattr(image, "user.mark", text.encode()))
             mounts.unmount(image)
         except BaseException:
+            with contextlib.suppress(OSError):
+                mounts.unmount(image, lazily=True)
             server.kill()
             raise
     return Recording(original, list(log.read(log_file)), file_system)
@@ -117,23 +120,32 @@ def check(recording: Recording, folder: Path, judge: Check, *, subsets: int = 2,
     """
     verdict = Verdict()
     seen: dict[tuple[bytes, tuple[str, ...]], str] = {}
+    kind, options = recording.file_system.kind, recording.file_system.options
     image, top = folder / "crashed", folder / "after"
     top.mkdir(parents=True, exist_ok=True)
-    for crash in states.crashes(recording.original.read_bytes(), recording.entries, subsets=subsets, seed=seed):
-        verdict.crashes += 1
-        image.write_bytes(crash.image)
-        try:
-            with mounts.mounted(image, top, recording.file_system.kind, recording.file_system.options):
-                key = (digest(top), crash.marks)
-                if key not in seen:
-                    seen[key] = judge(top, crash.marks)
-                problem = seen[key]
-        except OSError as refused:
-            problem = f"can't be mounted: {refused}"
-        if problem:
-            verdict.problems.setdefault(problem, []).append(crash.label)
+    shutil.copyfile(recording.original, image)
+    device, held = mounts.attach(image)  # one device for all: to make one takes longer than to mount it
+    try:
+        with image.open("r+b", buffering=0) as beneath:
+            made = states.crashes(recording.original.read_bytes(), recording.entries, subsets=subsets, seed=seed)
+            for crash in made:
+                verdict.crashes += 1
+                os.pwrite(beneath.fileno(), crash.image, 0)
+                mounts.forget(held)
+                try:
+                    with mounts.mounted_device(device, top, kind, options):
+                        key = (digest(top), crash.marks)
+                        if key not in seen:
+                            seen[key] = judge(top, crash.marks)
+                        problem = seen[key]
+                except OSError as refused:
+                    problem = f"can't be mounted: {refused}"
+                if problem:
+                    verdict.problems.setdefault(problem, []).append(crash.label)
+    finally:
+        os.close(held)
     verdict.contents = len(seen)
-    image.unlink(missing_ok=True)
+    image.unlink()
     return verdict
 
 

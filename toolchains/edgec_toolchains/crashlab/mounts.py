@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _NOSUID_NODEV = 2 | 4
+_DETACH = 2  # MNT_DETACH
 _PRIVATE = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC
 _CLONE_NEWNS = 0x20000
 _CTL_GET_FREE, _SET_FD, _SET_STATUS64, _CLR_FD, _SET_DIRECT_IO = 0x4C82, 0x4C00, 0x4C04, 0x4C01, 0x4C08
 _AUTOCLEAR = 4
+_FLUSH_BUFFERS = 0x1261  # BLKFLSBUF
 _STATUS64_SIZE, _FLAGS_AT = 232, 52  # struct loop_info64: its size, where lo_flags is (bytes)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -52,9 +54,9 @@ def mount(source: str, target: Path, kind: str, options: str = "") -> None:
     _check(_libc.mount(*arguments), f"mount -t {kind} -o {options} {source} {target}")
 
 
-def unmount(target: Path) -> None:
-    """umount(2). Raises OSError."""
-    _check(_libc.umount2(os.fsencode(target), 0), f"umount {target}")
+def unmount(target: Path, *, lazily: bool = False) -> None:
+    """umount(2); lazily, whoever uses it still. Raises OSError."""
+    _check(_libc.umount2(os.fsencode(target), _DETACH if lazily else 0), f"umount {target}")
 
 
 def mount_fuse(target: Path) -> int:
@@ -113,13 +115,25 @@ def mounted(image: Path, target: Path, kind: str, options: str = "") -> Iterator
     """An image file, mounted. Raises OSError."""
     device, held = attach(image)
     try:
-        mount(device, target, kind, options)
+        with mounted_device(device, target, kind, options):
+            yield
     finally:
         os.close(held)
+
+
+@contextmanager
+def mounted_device(device: str, target: Path, kind: str, options: str = "") -> Iterator[None]:
+    """A block device, mounted. Raises OSError."""
+    mount(device, target, kind, options)
     try:
         yield
     finally:
         unmount(target)
+
+
+def forget(device: int) -> None:
+    """Drop what the kernel holds of a device's content: its file was written beneath it. Raises OSError."""
+    fcntl.ioctl(device, _FLUSH_BUFFERS)
 
 
 def _check(result: int, what: str) -> None:

@@ -1,0 +1,85 @@
+"""One scenario in the crash laboratory, in a process of its own (it takes mounts of its own and replaces functions).
+
+python -m tests.flash.crash_run SCENARIO FILE_SYSTEM [SUBSETS] [MUTATION]     prints JSON: what was found
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgec_runtime.errors import Error
+from edgec_toolchains import crashlab
+from tests.flash.crash_device import Boot, Device, in_process, wrong
+from tests.flash.crash_mutations import MUTATIONS
+from tests.flash.crash_scenarios import SCENARIOS, Scenario, is_clean
+
+
+def judge(scenario: Scenario, boots: Boot) -> Callable[[Path, tuple[str, ...]], str]:
+    """What is wrong after the crash and a recovery, and once the user did it again; empty where nothing is."""
+
+    def look(top: Path, marks: tuple[str, ...]) -> str:
+        device = Device(top / "edgec")
+        boots.again()
+        try:
+            return _look(scenario, device, marks)
+        except (Error, AssertionError, OSError, LookupError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+
+    return look
+
+
+def _look(scenario: Scenario, device: Device, marks: tuple[str, ...]) -> str:
+    device.recover()
+    if found := wrong(device):
+        return f"after recovery: {found}"
+    version, promise = device.current(), marks[-1] if marks else ""
+    if version not in scenario.allowed[promise]:
+        return f"after {promise or 'nothing promised'!r}: version {version}, not {scenario.allowed[promise]}"
+    if found := scenario.also(device, marks):
+        return f"after recovery: {found}"
+    before = device.state().seq if version is not None else 0
+    device.recover()
+    if device.current() != version or (version is not None and device.state().seq != before):
+        return "a second recovery changes something"
+    scenario.again(device)
+    if found := wrong(device):
+        return f"done again: {found}"
+    if device.current() not in scenario.end:
+        return f"done again: version {device.current()}, not {scenario.end}"
+    return is_clean(device)
+
+
+def run(name: str, file_system: str, subsets: int = 2, mutation: str = "") -> dict[str, Any]:
+    """What the laboratory found of a scenario."""
+    scenario = SCENARIOS[name]
+    kind = next(f for f in crashlab.FILE_SYSTEMS if f.name == file_system)
+    start = time.process_time()
+    scratch = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, Boot() as boots, in_process():
+
+        def workload(top: Path, mark: Callable[[str], None]) -> None:
+            with MUTATIONS[mutation]():
+                scenario.run(Device(top / "edgec"), mark)
+
+        recording = crashlab.record(Path(folder), kind, workload, lambda top: scenario.prepare(Device(top / "edgec")))
+        found = crashlab.check(recording, Path(folder), judge(scenario, boots), subsets=subsets)
+    return {
+        "scenario": name, "file_system": file_system, "mutation": mutation, "crashes": found.crashes,
+        "contents": found.contents, "bad": found.bad, "problems": found.problems,
+        "cpu_s": round(time.process_time() - start, 2),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    crashlab.isolate()
+    arguments = sys.argv[1:]
+    result = run(
+        arguments[0], arguments[1], int(arguments[2]) if arguments[2:] else 2, arguments[3] if arguments[3:] else ""
+    )
+    print(json.dumps(result))
