@@ -57,19 +57,20 @@ app_option = click.option("--app", default=None, metavar="NAME", help="Its name 
 @click.option("--base", "bases", multiple=True, metavar="OLD.edge",
               help="An older bundle that the device may have, to send deltas against.")  # fmt: skip
 @click.option("--canary", default=None, metavar="10%", help="Many devices: this part of them first.")
+@click.option("--continue", "go_on", is_flag=True, help="With --canary: go on with a rollout that was halted.")
 @click.option("--image", default=None, metavar="DIR", help="Write into an SD card's mounted root file system instead.")
 @click.option("--trust-root", default=None, metavar="FILE", help="With --image: what it shall trust (key or root).")
 @options
 def command(
     out: Output, file: str, names: list[str], app: str | None, confirm: str, deadline: float, limit: float | None,
-    bases: tuple[str, ...], canary: str | None, image: str | None, trust_root: str | None,
+    bases: tuple[str, ...], canary: str | None, go_on: bool, image: str | None, trust_root: str | None,
 ) -> None:  # fmt: skip
     """Put the bundle FILE on devices: sent, tried there, and only then made the one that runs.
 
     Only what a device uses and lacks is sent, as deltas where that is shorter. A link that is cut goes on where it
     stopped. The device checks the model's own golden answers; what fails is rolled back (exit 7).
     """
-    _sensible(names, image, canary, trust_root, limit, bases)
+    _sensible(names, image, canary, go_on, trust_root, limit, bases)
     from edgec.flash import plan
     from edgec.flash.device import Options, Target
 
@@ -81,7 +82,7 @@ def command(
     try:
         with plan.open(file, bases=bases) as package:
             if len(targets) > 1:
-                _many(out, package, targets, how, canary)
+                _many(out, package, targets, how, canary, go_on)
             else:
                 _one(out, package, targets[0], how)
     except KeyboardInterrupt:
@@ -90,14 +91,14 @@ def command(
 
 
 def _sensible(
-    names: list[str], image: str | None, canary: str | None, trust_root: str | None, limit: float | None,
-    bases: tuple[str, ...],
+    names: list[str], image: str | None, canary: str | None, go_on: bool, trust_root: str | None,
+    limit: float | None, bases: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Raise where flags are missing, or would be ignored."""
     if image is None and not names:
         raise click.UsageError("Where to? --on DEVICE, or --image DIR. 'edgec devices list' shows your devices.")
     if image is not None:
-        given = {"--on": names, "--canary": canary, "--limit": limit, "--base": bases}
+        given = {"--on": names, "--canary": canary, "--continue": go_on, "--limit": limit, "--base": bases}
         wrong = [flag for flag, value in given.items() if value]
         if wrong:
             raise click.UsageError(f"{wrong[0]} has no place beside --image.")
@@ -105,6 +106,8 @@ def _sensible(
         raise click.UsageError("--trust-root is for --image; a device gets it by 'edgec devices setup'.")
     elif canary is not None and len(names) < 2:
         raise click.UsageError("--canary is for several devices.")
+    elif go_on and canary is None:
+        raise click.UsageError("--continue is for rollouts: give --canary as before.")
 
 
 def _chain() -> list[tuple[int, bytes]]:
@@ -191,10 +194,10 @@ def health(said: Any, seconds: float) -> list[str]:
     return lines or ([f"checked in {seconds:.1f} s"] if seconds else [])
 
 
-def _many(out: Output, package: Package, targets: list[Target], how: Options, canary: str | None) -> None:
+def _many(out: Output, package: Package, targets: list[Target], how: Options, canary: str | None, go_on: bool) -> None:
     from edgec.flash.fleet import command as fleet
 
-    fleet.flash_boards(out, package, targets, how, canary)
+    fleet.flash_boards(out, package, targets, how, canary, go_on)
 
 
 def _image(

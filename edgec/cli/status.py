@@ -67,7 +67,7 @@ def _rows(target: Target, answer: list[Mapping[str, Any]] | Error) -> list[list[
         other = each.get("other")
         back = text(other.get("version")) if isinstance(other, dict) else ""
         why, runs = text(each.get("why")), text(each.get("version")) or "–"
-        rows.append([target.name, text(each.get("app")), runs, _state(each), back or "–", why or "–"])
+        rows.append([target.name, text(each.get("app")), runs, _state(each), back or "–", why or _passed(each)])
     return rows
 
 
@@ -81,9 +81,22 @@ def _state(app: Mapping[str, Any]) -> str:
     version = text(pending.get("version")) if isinstance(pending, dict) else ""
     return {
         "none": "runs" if text(app.get("version")) else "nothing runs",
-        "trial": f"{version or 'a version'} on trial, {app.get('tries')} tries left",
-        "probation": f"{version or 'a version'} waits to be confirmed",
+        "trial": f"tries {version or 'a version'}, {app.get('tries')} times left",
+        "probation": f"waits to be confirmed{_left(app.get('remaining_s'))}",
     }.get(str(app.get("phase")), "unknown")
+
+
+def _left(seconds: Any) -> str:
+    return f", {seconds:.0f} s left" if isinstance(seconds, int | float) else ""
+
+
+def _passed(app: Mapping[str, Any]) -> str:
+    """The last check that passed, in a few words."""
+    from edgec.cli.flash import health
+
+    found = app.get("health")
+    lines = health(found, 0.0) if isinstance(found, dict) and found.get("ok") is True else []
+    return "; ".join(["passed", *lines[:1]]) if lines else "–"
 
 
 def _as_dict(target: Target, answer: list[Mapping[str, Any]] | Error) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def write(
         files.make_folders(store.folder(root))
         if trust is not None:
             _trust(root, Path(trust))
-        signed = admission.signed(package.envelope, _trusted(root, base))
+        signed = admission.signed(package.envelope, _trusted(root, base), root)
         held = locks.acquire(os.path.join(root, "stage", "lock"), locks.WAIT)
         if held is None:
             raise locks.busy(root, "something else is being written into this image")
