@@ -42,12 +42,15 @@ class Pending:
         arrived: called with how many bytes of the request's data the device has.
         patience: seconds of silence until it counts as hung.
         limit: bytes that may follow the answer.
+        size: bytes of data that go with the request; come: of these, what the device said that it has.
     """
 
     answer: asyncio.Future[tuple[dict[str, Any], bytes]]
     arrived: Callable[[int], None] = lambda count: None
     patience: float = PATIENCE
     limit: int = 0
+    size: int = 0
+    come: int = 0
 
 
 @dataclass
@@ -99,7 +102,7 @@ class Session:
                 raise self._failure
             answer: asyncio.Future[tuple[dict[str, Any], bytes]] = asyncio.get_running_loop().create_future()
             answer.add_done_callback(_seen)
-            pending = Pending(answer, arrived, patience, limit)
+            pending = Pending(answer, arrived, patience, limit, int(fields.get("size") or sum(fields.get("sizes", ()))))
             self._due.append(pending)
             self._some.set()
             await self._send(frames.message({"request": request, **fields}))
@@ -140,9 +143,10 @@ class Session:
     async def _heard(self, said: dict[str, Any]) -> None:
         pending = self._due[0]
         if said.keys() == {"at"}:
-            if type(said["at"]) is not int or said["at"] < 0:
-                raise errors.nonsense(self.name, "it counts what arrives in no number")
-            pending.arrived(said["at"])
+            if type(said["at"]) is not int or not pending.come < said["at"] <= pending.size:
+                raise errors.nonsense(self.name, f"it counts what arrives wrongly: {str(said['at'])[:40]}")
+            pending.come = said["at"]
+            pending.arrived(pending.come)
             return
         if said.keys() not in ({"ok"}, {"error"}):
             raise errors.nonsense(self.name, f"its answer has {', '.join(map(str, said))[:80]}")

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgec_runtime.trust import store
 from tests.runtime.conftest import Kit, private_key, public_raw, tiny_model
 
@@ -45,3 +47,8 @@ def bundle(
     kit.manifest["payloads"][0].update(changes)
     path.write_bytes(kit.build())
     return path
+
+
+def np_bytes(count: int, seed: int) -> bytes:
+    """Bytes that repeat nowhere."""
+    return np.random.default_rng(seed).bytes(count)

@@ -11,8 +11,9 @@ import pytest
 from edgec_toolchains.boards import Link, LocalBoard, Server
 from tests.devices.conftest import User, server, user
 from tests.flash import boards
+from tests.runtime.conftest import root
 
-__all__ = ["server", "user"]
+__all__ = ["root", "server", "user"]
 
 
 @dataclass
