@@ -29,7 +29,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rollouts (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL, bundle TEXT NOT NULL, app TEXT NOT NULL, version TEXT NOT NULL,
   canary TEXT NOT NULL, boards INTEGER NOT NULL, state TEXT NOT NULL, why TEXT NOT NULL DEFAULT '',
-  decided INTEGER NOT NULL DEFAULT 0, begun TEXT NOT NULL, changed TEXT NOT NULL
+  decided INTEGER NOT NULL DEFAULT 0, wave INTEGER NOT NULL DEFAULT 0, begun TEXT NOT NULL, changed TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_key ON rollouts (key);
 CREATE TABLE IF NOT EXISTS boards (
@@ -60,6 +60,7 @@ class Record:
         state: "running" (also: was killed), "halted", "waiting" (for unreachable boards), "complete".
         why: it was halted.
         decided: number of the last outcome when somebody decided to go on; those up to it count no more.
+        wave: the last that was begun, from 0.
         begun: when; ISO 8601 in UTC.
     """
 
@@ -68,6 +69,7 @@ class Record:
     state: str
     why: str
     decided: int
+    wave: int
     begun: str
 
 
@@ -127,7 +129,8 @@ class History:
         """The newest rollout of a key."""
         with self._told():
             row = self._db.execute(
-                "SELECT id, canary, state, why, decided, begun FROM rollouts WHERE key = ? ORDER BY id DESC", (key,)
+                "SELECT id, canary, state, why, decided, wave, begun FROM rollouts WHERE key = ? ORDER BY id DESC",
+                (key,),
             ).fetchone()
         return Record(*row) if row else None
 
@@ -144,7 +147,7 @@ class History:
                 "DELETE FROM rollouts WHERE state = ? AND id <= (SELECT max(id) FROM rollouts) - ?", (COMPLETE, KEPT)
             )
         assert done.lastrowid is not None
-        return Record(done.lastrowid, canary, RUNNING, "", 0, now)
+        return Record(done.lastrowid, canary, RUNNING, "", 0, 0, now)
 
     def mark(self, rollout: int, state: str, why: str = "") -> None:
         """The state of a rollout."""
@@ -152,6 +155,11 @@ class History:
             self._db.execute(
                 "UPDATE rollouts SET state = ?, why = ?, changed = ? WHERE id = ?", (state, why, self._now(), rollout)
             )
+
+    def reach(self, rollout: int, wave: int) -> None:
+        """A wave begins."""
+        with self._told():
+            self._db.execute("UPDATE rollouts SET wave = ?, changed = ? WHERE id = ?", (wave, self._now(), rollout))
 
     def decide(self, rollout: int) -> int:
         """Somebody decided to go on: what failed up to now counts no more. Returns the number of the last line."""

@@ -26,39 +26,42 @@ class Plan:
     """
 
     def __init__(
-        self, order: Sequence[Board], waves: Sequence[Mapping[str, int]], policy: Policy, settled: Iterable[str] = ()
-    ) -> None:
+        self, order: Sequence[Board], waves: Sequence[Mapping[str, int]], policy: Policy,
+        settled: Iterable[str] = (), urgent: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """Begin, or go on.
 
         Args:
             order: all boards, those first that come first.
             waves: from `waves.quotas`.
             policy: how often an unreachable board is tried, and when.
-            settled: names of boards that came to their end earlier.
+            settled: names of boards that came to their end earlier; urgent: of those that others wait for.
         """
         self._policy, self.waves = policy, waves
-        done = set(settled)
+        done, first = set(settled), set(urgent)
         self._settled: Counter[str] = Counter()
         self._busy: Counter[str] = Counter()  # under way, or waiting to be tried again in this wave
         self._fresh: dict[str, deque[Board]] = {kind: deque() for kind in waves[-1]} if waves else {}
         self._kinds = deque(self._fresh)
-        for board in order:
-            if board.name in done:
-                self._settled[board.kind] += 1
-            else:
-                self._fresh[board.kind].append(board)
         self._again: dict[bool, list[tuple[float, int, Board]]] = {False: [], True: []}  # the urgent ones apart
         self._tried: dict[str, int] = {}
         self._deferred: list[Board] = []
         self._count, self._round = 0, 1
-        self.left = sum(map(len, self._fresh.values()))
+        for board in order:
+            if board.name in done:
+                self._settled[board.kind] += 1
+            elif board.name in first:
+                self._busy[board.kind] += 1
+                self._later(board, 0.0, urgent=True)
+            else:
+                self._fresh[board.kind].append(board)
+        self.left = len(order) - self._settled.total()
         self.wave = 0
         self._advance(0.0)
 
-    @property
-    def size(self) -> int:
-        """Boards of all waves so far."""
-        return sum(self.waves[self.wave].values()) if self.waves else 0
+    def size(self, wave: int) -> int:
+        """Boards of all waves up to one."""
+        return sum(self.waves[wave].values()) if self.waves else 0
 
     def next(self, now: float, *, room: bool = True) -> Board | None:
         """The board to try now, which then is under way; None where there is none at this time.

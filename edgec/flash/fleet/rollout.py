@@ -106,8 +106,7 @@ class Rollout:
         done = [line for line in before if line.state in SETTLED]
         self._plan = Plan(
             # Those that were being tried come first: they are at risk until they say how it went.
-            [b for b in order if b.name in trying] + [b for b in order if b.name not in trying],
-            waves.quotas(kinds, policy), policy, settled=(line.name for line in done),
+            order, waves.quotas(kinds, policy), policy, settled=(line.name for line in done), urgent=trying,
         )  # fmt: skip
         self._budget = Budget(policy.tolerated, policy.doubt, kinds)
         self._risked = trying
@@ -118,7 +117,7 @@ class Rollout:
                 self._budget.count(line.kind, ok=line.state == OK)
         self._tasks: dict[asyncio.Task[None], Board] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._wave, self._halted = -1, False
+        self._wave, self._reached, self._halted = -1, min(self._record.wave, len(self._plan.waves) - 1), False
 
     @property
     def begun(self) -> str:
@@ -209,8 +208,14 @@ class Rollout:
         """Tell of a new wave; halt where that is due."""
         if self._plan.wave != self._wave and not self._budget.why:
             self._wave = self._plan.wave
-            self._budget.wave(self._plan.size)
-            self._watch.wave(self._wave + 1, len(self._plan.waves), self._plan.size, self._budget.limit)
+            if self._wave > self._reached:
+                self._reached = self._wave
+                self._history.reach(self._record.id, self._wave)
+            # Boards of a kind that did not answer in an earlier run have their canaries now; what failed meanwhile
+            # belongs to the waves that were begun.
+            self._budget.wave(self._plan.size(self._reached))
+            size = self._plan.size(self._wave)
+            self._watch.wave(self._wave + 1, len(self._plan.waves), size, self._budget.limit)
         if self._budget.why and self._plan.left and not self._halted:
             self._halted = True
             self._history.mark(self._record.id, kept.HALTED, self._budget.why)

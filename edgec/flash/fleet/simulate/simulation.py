@@ -112,6 +112,9 @@ def simulate(scenario: Scenario, *, history: History | None = None, runs: int = 
             if summary.state != "waiting" or number >= runs:
                 break
     finally:
+        for task in (left := asyncio.all_tasks(loop)):  # none, unless it failed
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         asyncio.set_event_loop(None)
         loop.close()
     observer.look()
