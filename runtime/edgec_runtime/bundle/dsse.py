@@ -9,7 +9,8 @@ What is signed is `pae(payloadType, payload)`, so no JSON of the payload is pars
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from edgec_runtime.bundle import strictjson
@@ -90,7 +91,16 @@ def signed_by(envelope: Envelope, trusted: Mapping[str, bytes]) -> tuple[str, ..
     Signatures of other keys are left alone. Raises TrustError where a signature by one of these keys is wrong: the
     content is not what that key signed.
     """
-    signers = []
+    return tuple(_signers(envelope, trusted))
+
+
+def enough(envelope: Envelope, trusted: Mapping[str, bytes]) -> bool:
+    """True where as many of these keys signed as must; what stands after those is not looked at. Raises as above."""
+    wanted = getattr(trusted, "threshold", 1)
+    return sum(1 for _ in islice(_signers(envelope, trusted), wanted)) >= wanted
+
+
+def _signers(envelope: Envelope, trusted: Mapping[str, bytes]) -> Iterator[str]:
     message = None
     for keyid, sig in envelope.signatures:
         if keyid in trusted:
@@ -98,12 +108,11 @@ def signed_by(envelope: Envelope, trusted: Mapping[str, bytes]) -> tuple[str, ..
             if not ed25519.verify(trusted[keyid], message, sig):
                 raise TrustError(
                     f"the signature by key {keyid[:16]} is wrong",
-                    "the manifest is not what this key signed: it was changed after signing, or damaged",
+                    "what it signs is not what this key signed: it was changed after signing, or damaged",
                     "get the file again from where it was made, and don't use this one",
                     code="E503",
                 )
-            signers.append(keyid)
-    return tuple(signers)
+            yield keyid
 
 
 def _signature(entry: object) -> Signature:

@@ -81,6 +81,7 @@ def _verify_with_cryptography(public_key: bytes, message: bytes, signature: byte
     return True
 
 
+@lru_cache(maxsize=64)  # a key is looked at when it is read, and again for each of its signatures
 def _decode(data: bytes) -> tuple[int, int] | None:
     """The affine point of a 32-byte encoding, or None (RFC 8032, section 5.1.3; non-canonical y refused)."""
     y = int.from_bytes(data, "little")

@@ -72,7 +72,7 @@ def whole(data: bytes) -> Root:
     That alone is no reason to trust it. Raises TrustError: E515, E503 for a wrong signature, E517 for too few.
     """
     found = parse(data)
-    if not dsse.verify(found.envelope, found.root):
+    if not dsse.enough(found.envelope, found.root):
         raise TrustError(
             f"root metadata of version {found.version} is not signed by {found.root.threshold} of its own root keys",
             "it is not complete, or it is not what they signed",
