@@ -85,6 +85,8 @@ def write(
         UsageError: E201, the folder can't be written.
     """
     base = Path(folder)
+    if base.resolve() == Path("/"):
+        raise _none(base, "it is this machine")
     arch = architecture(base)
     where = inside(base, ROOT)
     if where is None:
@@ -124,18 +126,20 @@ def architecture(base: Path) -> str:
         path = inside(base, name)
         if path is None or not path.is_file():
             continue
-        try:
-            found = elf.read(path)
-        except (OSError, ValueError):
+        with path.open("rb") as file:
+            head = file.read(20)
+        if len(head) < 20 or head[:4] != b"\x7fELF" or head[5] != 1:  # a script, or a big-endian machine
             continue
-        if found.bits != 64:
+        number = int.from_bytes(head[18:20], "little")  # e_machine
+        machine = elf.MACHINES.get(number, str(number))
+        if head[4] != 2:
             raise UnsupportedError(
-                f"the programs in {base} are of {found.bits} bits ({found.machine})",
+                f"the programs in {base} are of 32 bits ({machine})",
                 "edgec's engines are for 64 bits",
                 "Take the 64-bit image of that system.",
                 code="E958",
             )
-        return found.machine
+        return machine
     raise _none(base, f"it has none of {', '.join(PROGRAMS)}")
 
 
