@@ -1,4 +1,4 @@
-"""What is cut: one program of a device each, what was there before, and which versions may be current after which promise."""
+"""What is cut: a program of the device each, what was there before, which version is due after which promise."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Scenario:
         again: what the user does next; it must work in whatever state.
         end: the version that is current after that.
         also: what else must hold after recovery; returns what is wrong.
+        restarted: whether the device starts anew between the two, as it does where the program is `recover`.
     """
 
     prepare: Callable[[Device], None]
@@ -44,6 +45,7 @@ class Scenario:
     again: Callable[[Device], Any]
     end: Versions
     also: Callable[[Device, tuple[str, ...]], str] = field(default=nothing)
+    restarted: bool = False
 
 
 @cache
@@ -302,15 +304,18 @@ SCENARIOS: dict[str, Scenario] = {
     "rollback of a probation": Scenario(
         on_probation, rolling_back, {"": {1, 2}, "rolled back": {1}}, decide_then_install, {3}
     ),
-    "recovery": Scenario(left_on_trial(2), recovering, {"": {2}, "recovered": {2}}, then_install(2), {2}),
+    "recovery": Scenario(
+        left_on_trial(2), recovering, {"": {2}, "recovered": {2}}, then_install(2), {2}, restarted=True
+    ),
     "recovery that undoes": Scenario(
-        left_on_trial(2, good=False), recovering, {"": {1}, "recovered": {1}}, then_install(3), {3}, told_why
+        left_on_trial(2, good=False), recovering, {"": {1}, "recovered": {1}}, then_install(3), {3}, told_why,
+        restarted=True,
     ),
     "recovery of a probation": Scenario(
-        on_probation, recovering, {"": {2}, "recovered": {2}}, confirm_if_due, {2}
+        on_probation, recovering, {"": {2}, "recovered": {2}}, confirm_if_due, {2}, restarted=True,
     ),
     "recovery of half a transfer": Scenario(
-        half_sent, recovering, {"": {1}, "recovered": {1}}, then_install(2), {2}
+        half_sent, recovering, {"": {1}, "recovered": {1}}, then_install(2), {2}, restarted=True,
     ),
     "collection": Scenario(
         litter, collecting, {"": {3}, "collected": {3}}, lambda device: device.rollback(), {2}

@@ -1,6 +1,7 @@
 """One scenario, over and over, each time with the same bad luck one call later; in a process of its own.
 
-    python -m tests.flash.kill_run SCENARIO FAULT     prints JSON: {"cases": [names], "problems": {name: what is wrong}}
+    python -m tests.flash.kill_run SCENARIO FAULT [MUTATION]
+                                          prints JSON: {"cases": [names], "problems": {name: what is wrong}}
 
 Each case is a copy of the device before, a forked process that runs the program and meets the fault, and the looks
 that the crash laboratory takes: under the fault, after recovery, after a second one, and once it was done again.
@@ -19,6 +20,7 @@ from typing import Any
 
 from edgec_runtime.errors import Error
 from tests.flash.crash_device import Boot, Device, in_process
+from tests.flash.crash_mutations import MUTATIONS
 from tests.flash.crash_run import judge
 from tests.flash.crash_scenarios import SCENARIOS, Scenario
 from tests.flash.kill_faults import WRITES, Luck
@@ -27,18 +29,26 @@ MOST = 400  # cases: a program that never ends is not one
 DONE, STOPPED, LEAKED = 0, 3, 4  # exit codes: finished, an Error was raised, something else was raised
 
 
-def run(name: str, fault: str) -> dict[str, Any]:
+def run(name: str, fault: str, mutation: str = "") -> dict[str, Any]:
     """All cases of a scenario and a fault."""
-    scenario, problems, cases = SCENARIOS[name], {}, []  # type: ignore[var-annotated]
+    scenario = SCENARIOS[name]
+    problems: dict[str, str] = {}
+    cases: list[str] = []
     scratch = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=scratch) as folder, Boot() as boots, in_process():
         before, top = Path(folder) / "before", Path(folder) / "now"
         scenario.prepare(Device(before / "edgec"))
-        there = Device(before / "edgec").current()
-        look = judge(scenario, boots)
+        there = {Device(before / "edgec").current()}
+        if scenario.restarted:
+            boots.again()
+            there.add(Device(before / "edgec").current())
+        look = judge(scenario)
         for at in range(MOST):
             shutil.copytree(before, top, symlinks=True)
-            code, step, marks, said = _forked(scenario, Device(top / "edgec"), fault, at)
+            boots.first()
+            if scenario.restarted:
+                boots.again()
+            code, step, marks, said = _forked(scenario, Device(top / "edgec"), fault, at, mutation)
             if step is None:
                 if code != DONE:
                     problems["without a fault"] = said
@@ -50,7 +60,7 @@ def run(name: str, fault: str) -> dict[str, Any]:
             cases.append(case)
             problem = said if code not in (DONE, STOPPED, -signal.SIGKILL) else ""
             if not problem and fault not in ("killed", "torn"):
-                problem = _under(scenario, Device(top / "edgec"), {there})
+                problem = _under(scenario, Device(top / "edgec"), there)
             if at % 2 == 0:
                 boots.again()
             problem = problem or look(top, marks)
@@ -62,13 +72,15 @@ def run(name: str, fault: str) -> dict[str, Any]:
     return {"cases": cases, "problems": problems}
 
 
-def _forked(scenario: Scenario, device: Device, fault: str, at: int) -> tuple[int, str | None, tuple[str, ...], str]:
+def _forked(
+    scenario: Scenario, device: Device, fault: str, at: int, mutation: str
+) -> tuple[int, str | None, tuple[str, ...], str]:
     """(how the process ended, the step that had the fault or None, what it had promised, what it said at its end)."""
     out, into = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(out)
-        os._exit(_child(scenario, device, fault, at, into))
+        os._exit(_child(scenario, device, fault, at, into, mutation))
     os.close(into)
     with os.fdopen(out, "rb") as pipe:
         lines = pipe.read().decode().splitlines()
@@ -80,7 +92,7 @@ def _forked(scenario: Scenario, device: Device, fault: str, at: int) -> tuple[in
     return os.waitstatus_to_exitcode(status), steps[0] if steps else None, marks, said
 
 
-def _child(scenario: Scenario, device: Device, fault: str, at: int, into: int) -> int:
+def _child(scenario: Scenario, device: Device, fault: str, at: int, into: int, mutation: str) -> int:
     real = os.write
 
     def tell(kind: str, text: str) -> None:
@@ -89,7 +101,8 @@ def _child(scenario: Scenario, device: Device, fault: str, at: int, into: int) -
     luck = _Telling(str(device.root), fault, at, tell)
     luck.begin()
     try:
-        scenario.run(device, lambda text: tell("mark", text))
+        with MUTATIONS[mutation]():
+            scenario.run(device, lambda text: tell("mark", text))
         return DONE
     except Error as error:
         tell("said", f"{error.code} {error}")
@@ -129,4 +142,4 @@ def _under(scenario: Scenario, device: Device, before: set[int | None]) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(sys.argv[1], sys.argv[2])))
+    print(json.dumps(run(*sys.argv[1:])))

@@ -48,9 +48,10 @@ def isolate() -> None:
     _check(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_PRIVATE), None), "mount")
 
 
-def mount(source: str, target: Path, kind: str, options: str = "") -> None:
-    """mount(2). Raises OSError."""
-    arguments = (source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(_NOSUID_NODEV), options.encode())
+def mount(source: str, target: Path, kind: str, options: str = "", *, flags: int = 0) -> None:
+    """mount(2), without devices and set-user-id programs. Raises OSError."""
+    bits = ctypes.c_ulong(_NOSUID_NODEV | flags)
+    arguments = (source.encode(), os.fsencode(target), kind.encode(), bits, options.encode())
     _check(_libc.mount(*arguments), f"mount -t {kind} -o {options} {source} {target}")
 
 

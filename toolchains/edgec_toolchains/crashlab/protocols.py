@@ -18,7 +18,7 @@ from edgec_toolchains.crashlab.lab import Mark, Workload
 
 BAD = ("streamed", "no-fsync", "no-dir-fsync")
 GOOD = "full"
-VERSIONS = 3
+VERSIONS = 2
 SIZE = 48 << 10  # bytes of a version
 PAUSE = 0.02  # seconds between two versions
 
