@@ -31,6 +31,7 @@ from typing import Any
 
 SYSTEMD = "/run/systemd/system"  # there where systemd runs the machine: sd_booted(3)
 LINGER = "/var/lib/systemd/linger"
+SYSTEM_UNITS = "/etc/systemd/system"
 UNIT = "edgec-recover.service"
 LAUNCHER = """#!/bin/sh
 # edgec-rt of `edgec devices setup`: the runtime that the link runtime/current points to.
@@ -130,7 +131,7 @@ def unit(root: str, given: dict[str, Any]) -> dict[str, Any]:
         note = "there is no systemd: have `edgec-rt recover` run when the device starts"
         return {"unit": "", "enabled": False, "note": note}
     text = given["units"]["system" if system(root) else "user"]
-    folder = "/etc/systemd/system"
+    folder = SYSTEM_UNITS
     if not system(root):
         folder = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "systemd", "user")
     path = os.path.join(folder, UNIT)

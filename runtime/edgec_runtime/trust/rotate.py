@@ -94,14 +94,21 @@ def pin(envelope: bytes, *, root: str | os.PathLike[str] | None = None) -> int:
 def adopt(chain: Sequence[bytes], *, root: str | os.PathLike[str] | None = None) -> int:
     """Bring a device to the end of a chain that its owner sends: pinned where it has none, followed where it has one.
 
-    Returns the version that is trusted afterwards: a later one than the chain's end where the device was ahead of it.
-    Raises as `pin` and `update`; E520 where the chain is another one than the device's.
+    Returns the version that is trusted afterwards, the chain's last one. Raises as `pin` and `update`; E520 where the
+    chain is another one than the device's, E524 where it ends before the device's version: nobody can tell whose it is.
     """
     where = root_.find(root)
     known = current(root=where)
     if known is None:
-        return pin(chain[-1], root=where) if chain else 0
+        return pin(chain[-1] if chain else b"", root=where)
     given = [metadata.parse(data) for data in chain]
+    if not given or given[-1].version < known.version:
+        raise TrustError(
+            f"this device trusts version {known.version} of root metadata, which was not sent",
+            f"what was sent ends with version {given[-1].version}: it is older, or another fleet's" if given else "",
+            "get the newest root.N.dsse from whoever holds root keys: `edgec keys root --add FILE`",
+            code="E524",
+        )
     if any(g.version == known.version and g.envelope.payload != known.envelope.payload for g in given):
         raise _another(known, where)
     return update([data for data, found in zip(chain, given) if found.version > known.version], root=where)
