@@ -112,20 +112,9 @@ def _sensible(
 
 def _chain() -> list[tuple[int, bytes]]:
     """This machine's root metadata, oldest first; a device that lacks some of it gets it."""
-    import os
-    from pathlib import Path
+    from edgec.trust import chain
 
-    configured = os.environ.get("EDGEC_CONFIG")
-    if not configured:
-        import platformdirs
-
-        configured = platformdirs.user_config_dir("edgec")
-    found = []
-    for path in (Path(configured) / "trust").glob("root.*.dsse"):
-        number = path.name.split(".")[1]
-        if number.isdigit():
-            found.append((int(number), path.read_bytes()))
-    return sorted(found)
+    return [(version.number, version.data) for version in chain.chain()]
 
 
 def _one(out: Output, package: Package, target: Target, how: Options) -> None:
