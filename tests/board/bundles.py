@@ -17,7 +17,7 @@ SIDE = 512  # of W: a megabyte of numbers that no delta shortens
 
 def matrix(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """W."""
-    return (np.random.default_rng(seed).normal(size=(SIDE, SIDE)) / SIDE**0.5).astype(np.float32)
+    return np.random.default_rng(seed).standard_normal((SIDE, SIDE), np.float32) / np.float32(SIDE**0.5)
 
 
 def feed() -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:

@@ -55,16 +55,15 @@ def test_tour(here: World, tmp_path: Path, pip_model: object) -> None:
     assert other.code == 2 and "another version" in other.err
     assert _version() == "2.0"
 
+    back = edgec("rollback", "--on", "virtual", "--app", "file-type")
+    assert back.code == 0, back.err
+    assert _version() == "1.0"
+
     bad = bundles.again(first, tmp_path / "bad.edge", version=3, wrong=True)
     failed = edgec("flash", bad, "--on", "virtual")
     assert failed.code == 7 and "rolled" in failed.err, failed.err
-    assert _version() == "2.0"
-    assert edgec("run", second, "--on", "virtual", "--input", _input(tmp_path)).code == 0
-
-    back = edgec("rollback", "--on", "virtual", "--app", "file-type")
-    assert back.code == 0, back.err
-    assert edgec("run", first, "--on", "virtual", "--input", _input(tmp_path)).code == 0
     assert _version() == "1.0"
+    assert edgec("run", first, "--on", "virtual", "--input", _input(tmp_path)).code == 0
 
     assert edgec("devices", "virtual", "stop").code == 0  # by its power button
     off = edgec("run", first, "--on", "virtual", "--input", _input(tmp_path))
