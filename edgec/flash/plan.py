@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgec.flash import delta, members
+from edgec.flash import members
 from edgec_runtime.bundle import reader
 from edgec_runtime.delta import PatchError
 
@@ -91,6 +91,8 @@ class Package:
         before = bytes(old) if old is not None else await asyncio.to_thread(members.get, base)
         if new is None or before is None:
             return None
+        from edgec.flash import delta  # with numpy: not every flash needs it
+
         async with self._encoders:
             try:
                 return await asyncio.to_thread(delta.encode, before, bytes(new))

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import edgec_runtime as rt
+from edgec.bundle import writer
 from edgec.errors import Error, MissingError, RolledBackError, UnreachableError
-from edgec.flash import delta, device, members, plan, session
+from edgec.flash import ask, delta, device, members, plan, running, session
 from edgec.flash.device import Options, Target, flash_one
 from edgec_runtime.slots import state
 from tests.flash import boards
@@ -306,3 +307,37 @@ def test_two_transfers_at_once_take_turns(here, tmp_path):
 def test_the_numbers_are_json(here, tmp_path):
     done = flash(boards.bundle(tmp_path / "one.edge"))
     assert json.loads(json.dumps(done.as_dict()))["result"] == "committed"
+
+
+def test_root_metadata_that_the_device_lacks_goes_first(here, tmp_path):
+    """The device pinned version 1; this machine has 2, with another release key: the bundle of that key is taken."""
+    from edgec.bundle import keys
+    from edgec.trust import chain
+    from edgec_runtime.trust import rotate, store
+
+    for name in ("root", "old", "new"):
+        keys.new(name)
+    first = chain.next_version(now=1_790_000_000, root_keys=["root"], release_keys=["old"])
+    second = chain.next_version(now=1_790_000_000, release_keys=["new"])
+    rotate.pin(first.data, root=here.root)
+    path = boards.bundle(tmp_path / "one.edge")
+    writer.sign(path, keys.load("new"))
+    known = [(version.number, version.data) for version in (first, second)]
+    with pytest.raises(Error) as caught:
+        flash(path)
+    assert caught.value.exit_code == 5
+    assert flash(path, chain=known).result == "committed"
+    assert store.load_trusted(None, root=here.root).version == 2
+    assert flash(path, chain=known).result == "unchanged"
+
+
+def test_a_run_on_the_device(here, tmp_path):
+    """Arrays there, arrays back, through a process of its own."""
+    flash(boards.bundle(tmp_path / "one.edge"))
+    outputs, info = asyncio.run(ask.on(Target.find("pi"), lambda device: running.run(device, "tiny", {"x": X})))
+    assert np.array_equal(outputs["y"], 2 * X) and outputs["y"].dtype == np.float32
+    assert info["version"] == "1.0" and info["payload"] == "onnxruntime-float32-host" and info["seconds"] > 0
+    for feeds, code in (({"x": X[:1]}, "E911"), ({"z": X}, "E910"), ({"x": np.array(["a"])}, "E911")):
+        with pytest.raises(Error) as caught:
+            asyncio.run(ask.on(Target.find("pi"), lambda device, f=feeds: running.run(device, "tiny", f)))
+        assert caught.value.code == code and caught.value.what.startswith("pi: ")

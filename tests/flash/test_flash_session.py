@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from edgec.devices import Address
 from edgec.errors import BadInputError, Error, MissingError, UnreachableError
-from edgec.flash import device, errors, members, plan, send, session
+from edgec.flash import delta, device, errors, members, plan, send, session
 from edgec.flash.device import Options, Target
 from edgec.flash.plan import Held, Member
 from edgec_runtime.agent import frames
@@ -291,8 +291,8 @@ def test_a_patch_is_made_once_for_many(tmp_path, monkeypatch):
     new[7] += 1
     old = boards.bundle(tmp_path / "one.edge", weights=weights.tobytes())
     path = boards.bundle(tmp_path / "two.edge", version=2, weights=new.tobytes())
-    encode = plan.delta.encode
-    monkeypatch.setattr(plan.delta, "encode", lambda a, b: calls.append(1) or encode(a, b))
+    encode = delta.encode
+    monkeypatch.setattr(delta, "encode", lambda a, b: calls.append(1) or encode(a, b))
 
     async def run():
         with plan.open(path, bases=[old]) as package:
