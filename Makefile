@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := build/models
 
-.PHONY: setup models demo test fuzz test-arm emulator lint format bench bench-quantization node-suite wheels device-wheel constraints clean
+.PHONY: setup models demo test fuzz test-arm test-board emulator lint format bench bench-quantization node-suite wheels device-wheel constraints clean
 
 # A folder that is no environment or has no pip is what an interrupted run left behind, so it is made anew. The build
 # backend comes first and pinned: with build isolation pip would fetch one with unpinned dependencies, twice.
@@ -44,6 +44,11 @@ emulator: setup
 # The emulated ARM cores: made under build/aarch64 at the first call (a minute, 80 MB to download, no root), then kept.
 test-arm: setup models
 	EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest -n 2 --dist worksteal tests/arm
+
+# Virtual arm64 boards under QEMU, flashed, cut off from power, flashed again: made under build/boards at the first call
+# (two minutes, 110 MB to download, no root), then kept.
+test-board: setup models
+	EDGEC_TEST_BOARD=1 EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest -n 2 --dist loadfile tests/board
 
 # Every tool runs, so that one failing call shows everything there is to mend.
 lint: setup
