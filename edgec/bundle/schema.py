@@ -13,7 +13,15 @@ from typing import Any
 
 from edgec_runtime import dtypes
 from edgec_runtime.bundle.layout import ALIGN, MAX_MEMBERS, MAX_NAME
-from edgec_runtime.bundle.manifest import HOOK_POINTS, MAX_HOOKS, MAX_INTEGER, MAX_PAYLOADS, MAX_RANK, MAX_TENSORS
+from edgec_runtime.bundle.manifest import (
+    HOOK_POINTS,
+    MAX_HOOKS,
+    MAX_INTEGER,
+    MAX_PAYLOADS,
+    MAX_RANK,
+    MAX_TENSORS,
+    SEALED,
+)
 
 Schema = dict[str, Any]
 
@@ -22,6 +30,7 @@ _TEXT: Schema = {"type": "string", "minLength": 1, "maxLength": 1024}
 _LABEL: Schema = {"type": "string", "maxLength": 1024}
 _COUNT: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
 _MEMBER: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^/\\:][^\\:]*$"}
+_SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _TIME: Schema = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"}
 _HOOK: Schema = {"type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"}
 
@@ -60,7 +69,7 @@ _DEFS: dict[str, Schema] = {
     "member": _object(
         {
             "name": _MEMBER,
-            "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            "sha256": _SHA256,
             "size": {**_COUNT, "description": "Bytes."},
             "offset": {**_COUNT, "multipleOf": ALIGN, "description": "Bytes from the base of the member data."},
         }
@@ -186,6 +195,25 @@ SCHEMA: Schema = {
             "hooks": {
                 **_object({}, {point: _list(_HOOK, minItems=1, maxItems=MAX_HOOKS) for point in HOOK_POINTS}),
                 "description": "Names of programs in the device's own folder of hooks, for each point of an update.",
+            },
+            "encryption": {
+                **_object(
+                    {
+                        "scheme": {"const": SEALED},
+                        "key": {**_SHA256, "description": "Id of the content key, derived from it."},
+                        "members": {
+                            "type": "object",
+                            "minProperties": 1,
+                            "maxProperties": MAX_MEMBERS,
+                            "propertyNames": _TEXT,
+                            "additionalProperties": _object(
+                                {"sha256": _SHA256, "size": {**_COUNT, "description": "Bytes."}}
+                            ),
+                            "description": "Sealed files of payloads: of the plaintext; members has the ciphertext's.",
+                        },
+                    }
+                ),
+                "description": "Which members are encrypted, and with which key.",
             },
         },
     ),

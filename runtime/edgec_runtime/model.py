@@ -85,7 +85,7 @@ def load(
             check=slot.check, again=lambda name: load(app=app, payload=name, threads=threads),
         )  # fmt: skip
     from edgec_runtime.bundle import reader
-    from edgec_runtime.payload import BundlePayload
+    from edgec_runtime.payload import of_bundle
 
     with reader.open(path, trust=trust, allow_unsigned=allow_unsigned) as bundle:  # type: ignore[arg-type]
         info = {
@@ -96,7 +96,7 @@ def load(
         }
         return choose(
             bundle.manifest,
-            lambda entry: BundlePayload(entry, bundle),
+            lambda entry: of_bundle(entry, bundle),
             info,
             trusted=bundle.trusted,
             engine=engine,

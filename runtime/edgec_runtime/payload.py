@@ -47,6 +47,15 @@ class Payload:
         """Let go of what `path` and `buffer` made. Engines have read their files by then, or hold a map."""
 
 
+def of_bundle(entry: Mapping[str, Any], bundle: Bundle) -> Payload:
+    """A payload inside an open bundle. Raises TrustError where it is sealed and this device can't open it."""
+    if "encryption" in bundle.manifest:
+        from edgec_runtime.sealed.payload import bundled
+
+        return bundled(entry, bundle)
+    return BundlePayload(entry, bundle)
+
+
 class BundlePayload(Payload):
     """A payload inside an open bundle."""
 

@@ -11,7 +11,7 @@ from edgec_runtime import machine as machine_
 from edgec_runtime.bundle import tensors
 from edgec_runtime.errors import Error, GoldenError, TrustError
 from edgec_runtime.model import choose
-from edgec_runtime.payload import BundlePayload, Payload
+from edgec_runtime.payload import Payload, of_bundle
 from edgec_runtime.trust.store import Trust
 
 Read = Callable[[str], Any]
@@ -29,7 +29,7 @@ def bundle(path: str | os.PathLike[str], *, trust: Trust = None, allow_unsigned:
     with reader.open(path, trust=trust, allow_unsigned=allow_unsigned) as opened:
         opened.verify_all()
         tested = _payloads(
-            opened.manifest, lambda entry: BundlePayload(entry, opened), opened.member, trusted=opened.trusted
+            opened.manifest, lambda entry: of_bundle(entry, opened), opened.member, trusted=opened.trusted
         )
         return {"identity": opened.identity, "members": len(opened.manifest["members"]), "payloads": tested}
 

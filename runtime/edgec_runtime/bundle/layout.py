@@ -27,6 +27,7 @@ MANIFEST = "manifest.dsse"
 MAX_MANIFEST = 1 << 20  # bytes of canonical JSON (design §4)
 MAX_ENVELOPE = 1_600_000  # the manifest in base64, and up to a hundred signatures
 MAX_MEMBERS = 4096
+SEALED_CHUNK, SEALED_TAG = 65536, 16  # bytes: of plaintext in a chunk of a sealed member, and of its tag
 MAX_NAME = 255
 LIMIT32 = 0xFFFFFFFF
 PAD_ID = 0x4445  # "ED": our padding extra field
@@ -38,6 +39,11 @@ LOCATOR64 = struct.Struct("<4sIQI")
 END = struct.Struct("<4s4H2IH")
 DOS_DATE = 0x21  # 1980-01-01: a bundle has no dates
 UTF8 = 0x0800
+
+
+def sealed_size(size: int) -> int:
+    """Bytes of a sealed member (`edgec_runtime.sealed.chunks`) whose plaintext has so many."""
+    return size + SEALED_TAG * max(1, -(-size // SEALED_CHUNK))
 
 
 class Member(NamedTuple):

@@ -19,6 +19,7 @@ from edgec_runtime.trust import when
 FORMAT = 1
 HOOK_POINTS = ("pre-install", "post-verify", "pre-activate", "health", "post-confirm")
 MAX_HOOKS = 16  # at one point
+SEALED = "edgec-sealed-1"  # the scheme of edgec_runtime.sealed
 _HOOK_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 MAX_INTEGER = 2**53 - 1  # RFC 8785
 MAX_PAYLOADS = 256
@@ -43,6 +44,8 @@ def parse(data: bytes) -> dict[str, Any]:
             )
         _manifest(value, "manifest")
         _members(value)
+        if "encryption" in value:
+            _sealed(value)
         if value["app"].get("floor", 0) > value["app"]["sequence"]:
             raise ValueError("manifest.app.floor is above the bundle's own sequence, so it would forbid itself")
     except ValueError as error:
@@ -106,6 +109,18 @@ def _members(manifest: Mapping[str, Any]) -> None:
     last = manifest["members"][-1]
     if last["offset"] + last["size"] > MAX_INTEGER:
         raise ValueError("the members are larger than a file can be")
+
+
+def _sealed(manifest: Mapping[str, Any]) -> None:
+    """What is sealed are payloads' files, nothing else, each of the size that its plaintext makes."""
+    files = {name for payload in manifest["payloads"] for name in payload["files"].values()}
+    others = set(referenced({**manifest, "payloads": [{**p, "files": {}} for p in manifest["payloads"]]}))
+    sizes = {member["name"]: member["size"] for member in manifest["members"]}
+    for name, plain in manifest["encryption"]["members"].items():
+        if name not in files or name in others:
+            raise ValueError(f"encryption: {name[:60]!r} is not a payload's file and nothing else")
+        if sizes[name] != layout.sealed_size(plain["size"]):
+            raise ValueError(f"encryption: {name[:60]!r} has {sizes[name]} bytes, which {plain['size']} do not make")
 
 
 def _text(value: Any, where: str) -> None:
@@ -281,7 +296,14 @@ _payload = _object(
     golden=_null_or(_object(expected=_one_of("run", "float_reference"), file=_member_name, min_sqnr_db=_number)),
 )
 _manifest = _object(
-    {"hooks": _object({point: _list(_hook, least=1, most=MAX_HOOKS) for point in HOOK_POINTS})},
+    {
+        "hooks": _object({point: _list(_hook, least=1, most=MAX_HOOKS) for point in HOOK_POINTS}),
+        "encryption": _object(
+            scheme=_one_of(SEALED),
+            key=_sha256,
+            members=_table(_object(sha256=_sha256, size=_count), least=1, most=layout.MAX_MEMBERS),
+        ),
+    },
     format=_format,
     app=_object({"floor": _count, "expires": _time}, name=_text, version=_text, sequence=_count),
     inputs=_list(_tensor, most=MAX_TENSORS),

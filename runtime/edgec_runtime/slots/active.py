@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from edgec_runtime.engines.base import Engine
     from edgec_runtime.model import Model
-    from edgec_runtime.payload import StoredPayload
+    from edgec_runtime.payload import Payload
 
 READY_FORMAT = 1
 MAX_PROVEN = 65536  # bytes
@@ -67,11 +67,17 @@ class Slot:
             )
         return path
 
-    def payload(self, entry: Mapping[str, Any]) -> StoredPayload:
-        """The files of a payload, for its engine."""
-        from edgec_runtime.payload import StoredPayload
+    def payload(self, entry: Mapping[str, Any]) -> Payload:
+        """The files of a payload, for its engine. Raises TrustError: sealed, and this device can't open them."""
+        payload: Payload
+        if "encryption" in self.manifest:
+            from edgec_runtime.sealed.payload import stored
 
-        payload = StoredPayload(entry, {role: self.path(member) for role, member in entry["files"].items()})
+            payload = stored(entry, self)
+        else:
+            from edgec_runtime.payload import StoredPayload
+
+            payload = StoredPayload(entry, {role: self.path(member) for role, member in entry["files"].items()})
         payload.proven = self.proven.get(entry["id"], ("", ""))[1]
         return payload
 

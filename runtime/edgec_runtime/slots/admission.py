@@ -22,9 +22,10 @@ class Signed(NamedTuple):
 
 
 def signed(envelope: bytes, trusted: Mapping[str, bytes], root: str) -> Signed:
-    """Check who signed an envelope, its manifest, and that neither it nor the keys have expired.
+    """Check who signed an envelope, its manifest, that nothing has expired, and that what is sealed can be opened.
 
-    Raises TrustError: not signed, by strangers, by too few, damaged, expired. BadInputError: it breaks the format.
+    Raises TrustError: not signed, by strangers, by too few, damaged, expired, sealed with a key that this device was
+    not given. BadInputError: it breaks the format.
     """
     from hashlib import sha256
 
@@ -36,6 +37,10 @@ def signed(envelope: bytes, trusted: Mapping[str, bytes], root: str) -> Signed:
         raise _nobody(parsed, trusted)
     whole = manifest.parse(parsed.payload)
     clock.refuse_expired(whole, trusted, root=root)
+    if "encryption" in whole:
+        from edgec_runtime.sealed import wrapped
+
+        wrapped.content_key(root, whole["encryption"]["key"])
     return Signed(whole, sha256(parsed.payload).hexdigest(), signers)
 
 

@@ -23,11 +23,16 @@ def encode(
     members: Sequence[Mapping[str, Any]],
 ) -> bytes:
     """The ready record: what loading needs of the manifest, the payloads and members that this machine uses."""
+    names = {member["name"] for member in members}
+    more = {}
+    if "encryption" in manifest:
+        sealed = manifest["encryption"]
+        more["encryption"] = {**sealed, "members": {n: m for n, m in sealed["members"].items() if n in names}}
     record = {
         "format": READY_FORMAT,
         "identity": identity,
         "signers": list(signers),
-        "manifest": {**{name: manifest[name] for name in LOADED}, "payloads": list(entries)},
+        "manifest": {**{name: manifest[name] for name in LOADED}, "payloads": list(entries), **more},
         "store": {member["name"]: (member["sha256"], member["size"]) for member in members},
     }
     return json.dumps(record, separators=(",", ":")).encode()
