@@ -60,30 +60,33 @@ def test_root_metadata_is_pinned_then_followed(device, wheel, versions):
     told = put(wheel, "--trust-root", versions[0].path)
     assert (told["root_version"], told["key_id"]) == (1, "")
     assert sorted(os.listdir(root / "trust")) == ["root.dsse", "time"]
+    # systemd's unit: here is no systemd, or the unit went into the board's own home.
+    assert "no systemd" in told["note"] or told["unit"].startswith(str(device.home))
+    # A single key beside it does not count, and the device's doctor says so.
+    name, raw = next(iter(versions[0].root.root.items()))
+    (root / "trust" / f"{name}.pem").write_bytes(store.to_pem(raw))
     told = put(wheel)
     assert told["root_version"] == 2 and told["sent"] == 0
+    assert told["doctor"]["root_version"] == 1 and "don't count" in told["doctor"]["notes"][0]
     trusted = store.load_trusted(None, root=root)
     assert trusted.version == 2 and trusted == versions[1].root.release
-    # A key of one's own beside it does not count, and the device's doctor says so.
-    told = put(wheel, "--key", "a")
-    assert told["root_version"] == 2 and store.load_trusted(None, root=root) == trusted
-    said = edgec("devices", "setup", "pi", "--wheel", wheel, "--key", "a").out
-    assert "root metadata, version 2" in said and "does not count" in said
-    told = put(wheel)
-    assert told["doctor"]["root_version"] == 2 and "don't count" in told["doctor"]["notes"][0]
 
 
 def test_another_fleets_root_is_refused_and_nothing_changes(device, wheel, versions, tmp_path):
-    put(wheel)
-    strange = tmp_path / "strange"
-    os.environ["EDGEC_CONFIG"] = str(strange)  # `user` sets it, and monkeypatch sets it back
+    root = device.home / "edgec"
+    rotate.adopt([version.data for version in versions], root=root)
+    os.environ["EDGEC_CONFIG"] = str(tmp_path / "strange")  # `user` sets it, and monkeypatch sets it back
     for name in ("x", "y"):
         assert edgec("keys", "new", name).code == 0
     made = chain.next_version(now=1_790_000_000, root_keys=["x"], release_keys=["y"], expires=NEVER)
+    with pytest.raises(TrustError) as caught:
+        rotate.adopt([made.data], root=root)
+    assert caught.value.code == "E524"
     chain.next_version(now=1_790_000_000)
-    assert "E524" in put(wheel, "--trust-root", made.path, code=5)
     assert "E520" in put(wheel, code=5)
-    assert rotate.current(root=device.home / "edgec").envelope == versions[1].root.envelope
+    now = rotate.current(root=root)
+    assert now is not None and now.envelope == versions[1].root.envelope
+    assert not (root / "runtime" / "current").exists()
 
 
 def test_root_metadata_that_is_not_complete_is_not_sent(device, wheel, versions, tmp_path):
@@ -106,12 +109,11 @@ def test_a_host_whose_key_is_not_known_gets_nothing(device, user, wheel, version
 
 def test_what_the_device_says_of_a_chain_is_told(device, wheel, versions):
     """A chain with a hole: the error is the device's own, with its code."""
-    address = Address.parse("pi")
-    asyncio.run(setup.setup(address, key=setup.NO_KEY, chain=[versions[0].data], wheel=wheel))
+    rotate.pin(versions[0].data, root=device.home / "edgec")
     for now in (1_790_000_001, 1_790_000_002):
         chain.next_version(now=now, expires=NEVER)
     with pytest.raises(TrustError) as caught:
-        asyncio.run(setup.setup(address, key=setup.NO_KEY, chain=[chain.chain()[3].data], wheel=wheel))
+        asyncio.run(setup.setup(Address.parse("pi"), key=setup.NO_KEY, chain=[chain.chain()[3].data], wheel=wheel))
     assert caught.value.code == "E519" and "What ran before still runs" in caught.value.fix
 
 
@@ -167,12 +169,3 @@ def test_where_there_is_no_systemd(receive, tmp_path):
     done = receive.main("unit", order(tmp_path / "home" / "edgec"))
     assert done["unit"] == "" and "no systemd" in done["note"]
     assert not (tmp_path / "home" / ".config").exists()
-
-
-def test_setup_says_what_became_of_the_unit(device, wheel):
-    """Here is no systemd, or a test must not write its units: either way it is said."""
-    told = put(wheel)
-    if os.path.isdir("/run/systemd/system"):
-        assert told["unit"].startswith(str(device.home))
-    else:
-        assert told["unit"] == "" and "no systemd" in told["note"]

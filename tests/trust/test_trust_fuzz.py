@@ -58,7 +58,7 @@ def says_the_same(data: bytes) -> bool:
     return found.payload == good.payload and set(found.signatures) >= set(good.signatures)
 
 
-@settings(max_examples=800)
+@settings(max_examples=650)
 @given(data=st.data())
 def test_bytes_changed(followed: Any, data: st.DataObject) -> None:
     raw = bytearray(GOOD)
@@ -119,7 +119,7 @@ def dumped(value: Any) -> bytes:
         raise
 
 
-@settings(max_examples=500)
+@settings(max_examples=450)
 @given(data=st.data())
 def test_the_envelope_changed(followed: Any, data: st.DataObject) -> None:
     changed = dumped(change(data, json.loads(GOOD)))
@@ -127,7 +127,7 @@ def test_the_envelope_changed(followed: Any, data: st.DataObject) -> None:
     assert not followed(changed)
 
 
-@settings(max_examples=500)
+@settings(max_examples=450)
 @given(data=st.data())
 def test_the_content_changed_under_the_old_signatures(followed: Any, data: st.DataObject) -> None:
     value = json.loads(GOOD)
@@ -137,7 +137,7 @@ def test_the_content_changed_under_the_old_signatures(followed: Any, data: st.Da
     assert not followed(changed)
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=450, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_any_content_signed_by_too_few(followed: Any, data: st.DataObject) -> None:
     """Whoever has one root key, a release key, and keys of their own may write what they like."""
@@ -153,7 +153,7 @@ def test_any_content_signed_by_too_few(followed: Any, data: st.DataObject) -> No
     assert not followed(made.envelope(dumped(content), signers))
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_broken_content_signed_by_all(followed: Any, data: st.DataObject) -> None:
     """Enough keys signed it: it is followed if it is well formed, else refused without a crash."""
