@@ -12,7 +12,7 @@ from edgec.flash.plan import Held, Member, Package
 MAX_SIZE = 1 << 40
 MAX_TEXT = 600  # characters of a reason
 RESULTS = ("committed", "probation", "rolled-back")
-PHASES = ("none", "trial", "probation")
+PHASES = ("none", "trial", "probation", "damaged")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class State:
-    """An app on a device, as far as flashing asks."""
+    """An app on a device, as far as flashing asks; `pending` is the identity of a version that is not committed yet."""
 
     app: str
     version: str
     identity: str
     phase: str
+    pending: str
     why: str
     health: Mapping[str, Any]
 
@@ -96,8 +97,8 @@ def state(device: object, said: Mapping[str, Any], app: str) -> State | None:
             if phase not in PHASES:
                 raise errors.nonsense(device, f"its phase is {str(phase)[:40]!r}")
             return State(
-                app, text(each.get("version")), text(each.get("identity")), str(phase), text(each.get("why")),
-                _object(each.get("health")),
+                app, text(each.get("version")), text(each.get("identity")), str(phase),
+                text(_object(each.get("pending")).get("identity")), text(each.get("why")), _object(each.get("health")),
             )  # fmt: skip
     return None
 

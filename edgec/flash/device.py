@@ -259,7 +259,7 @@ class _Work:
             found = answers.state(self.target.name, await device.ask("status", app=None), self.app)
             if found is not None and found.identity == self.package.identity and found.phase in ("none", "probation"):
                 return self._done("probation" if found.phase == "probation" else "committed", "", found.health)
-            if found is not None and found.phase == "trial":
+            if found is not None and found.phase == "trial" and found.pending == self.package.identity:
                 self.stage = 2
                 try:
                     return await self._trial(device)
