@@ -75,8 +75,10 @@ def _slots(where: str, app: str) -> None:
         with contextlib.suppress(OSError):
             held = locks.acquire(os.path.join(folder, "trial"))
         if held is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(held)
+            try:
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(held)
         return
     state = state_.read(folder, app)
     for name in state_.SLOTS:

@@ -117,7 +117,9 @@ class State:
 
     def slot(self, name: str) -> tuple[str, str]:
         """(identity, CRC-32 of the ready record) of a slot, each "-" where the record knows none."""
-        return (self.identity, self.ready) if name == self.active else (self.other, self.other_ready)
+        if name == self.active:
+            return self.identity, self.ready
+        return (self.other, self.other_ready) if name == self.inactive() else ("-", "-")
 
 
 def effective(state: State, boot_id: str, now: float) -> str:
