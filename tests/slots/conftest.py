@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,22 @@ import pytest
 
 import edgec_runtime as rt
 from edgec_runtime.bundle import tensors
-from edgec_runtime.slots import health, incoming, trial
+from edgec_runtime.slots import active, health, incoming, trial
 from edgec_runtime.slots import state as state_
-from tests.runtime.conftest import Kit, model_kit, root, tiny_model
+from tests.runtime.conftest import Kit, model_kit, root
+from tests.runtime.conftest import tiny_model as built_model
 
 __all__ = ["model_kit", "root"]
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 ANSWERS = {"Add": X + X, "Mul": X * X, "Sub": X - X, "Max": X}
 MODEL = "payloads/onnxruntime/model.onnx"
+
+
+@functools.cache
+def tiny_model(*, op: str) -> bytes:
+    """y = op(x, x), built once."""
+    return built_model(op=op)
 
 
 def release(number: int, op: str = "Add", *, name: str = "tiny", golden: Any = None, **app: Any) -> Kit:
@@ -58,6 +66,12 @@ class Device:
         self.send(kit, app=app, **how)
         return trial.trial(app or kit.manifest["app"]["name"], root=self.root)
 
+    def believe(self, kit: Kit, **how: Any) -> trial.Outcome:
+        """Install without a health check."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(health, "check", lambda *_, **__: health.Health(True, "", "", {}, {}))
+            return self.install(kit, **how)
+
     def state(self, app: str = "tiny") -> state_.State:
         return state_.read(state_.app_folder(self.where, app), app)
 
@@ -74,6 +88,14 @@ class Device:
             y = model.run({"x": X})["y"]
             op = next(op for op, answer in ANSWERS.items() if np.array_equal(y, answer))
             return f"{model.info['app']['version']} {op}"
+
+    def gets(self, app: str = "tiny") -> str:
+        """As `runs`, without an engine: by the model that a load would get, byte for byte."""
+        slot = active.active(app, root=self.root)
+        with open(slot.path(MODEL), "rb") as file:
+            data = file.read()
+        op = next(op for op in ANSWERS if tiny_model(op=op) == data)
+        return f"{slot.manifest['app']['version']} {op}"
 
     def members(self) -> set[str]:
         return {path.name for path in (self.root / "store" / "sha256").iterdir()}

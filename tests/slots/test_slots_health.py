@@ -67,7 +67,7 @@ def bad(number=2):
 )
 def test_an_engine_that_crashes_or_hangs_is_a_reason_and_nothing_more(device, bad_engine, load, code, why):
     bad_engine(load)
-    device.install(release(1, "Mul"))
+    device.believe(release(1, "Mul"))
     outcome = device.install(bad(), deadline=2.0 if "sleep" in load else 60.0)
     assert (outcome.result, outcome.code, outcome.version) == ("rolled-back", code, "1.0")
     assert why in outcome.why and device.runs() == "1.0 Mul"
@@ -102,7 +102,7 @@ def test_an_engine_that_prints_does_not_disturb(device, bad_engine):
 
 
 def test_wrong_answers_are_a_rollback(device, tmp_path):
-    device.install(release(1, "Mul"))
+    device.believe(release(1, "Mul"))
     wrong = release(2, golden=X + 1)
     with pytest.raises(RolledBackError) as caught:
         install(wrong.write(tmp_path))
@@ -121,7 +121,7 @@ def test_nothing_that_loads_is_a_rollback(device):
 def test_damage_between_the_acknowledgement_and_the_trial(device, what):
     from edgec_runtime.slots.trial import trial
 
-    device.install(release(1, "Mul"))
+    device.believe(release(1, "Mul"))
     device.send(release(2))
     slot = device.root / "apps" / "tiny" / "slots" / "b"
     new = json.loads((slot / "ready.json").read_bytes())["store"]["payloads/onnxruntime/model.onnx"][0]
@@ -176,7 +176,7 @@ def test_a_slower_version_is_refused_and_the_first_time_is_kept(device):
 
 
 def test_times_of_another_cpu_count_for_nothing(device, monkeypatch):
-    device.install(release(1))
+    device.believe(release(1))
     device.edit(latency={NAME: 0}, latency_cpu="a much faster CPU")
     monkeypatch.setattr(health, "SLACK", 0)
     assert device.install(release(2, "Mul")).result == "committed"
@@ -197,7 +197,7 @@ def test_a_check_that_can_not_be_started(device, monkeypatch):
 
 
 def test_the_child_as_a_program(device):
-    device.install(release(1))
+    device.believe(release(1))
     argv = [sys.executable, "-m", "edgec_runtime.slots.health_child", device.where, "tiny", "a", "30"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line]
