@@ -204,14 +204,15 @@ def _keep(data: bytes, path: Path | None) -> Version:
     made = kept or _put(data, root)
     if path is not None and path.resolve() not in (draft.resolve(), made.path.resolve()):
         _write(path, data)
-    with contextlib.suppress(FileNotFoundError):
-        draft.unlink()
     return made
 
 
 def _put(data: bytes, root: metadata.Root) -> Version:
+    """Into the chain; a draft of that version has served its purpose then."""
     path = folder() / f"root.{root.version}.dsse"
     _write(path, data)
+    with contextlib.suppress(FileNotFoundError):
+        (folder() / f"root.{root.version}.draft.dsse").unlink()
     return Version(path, data, root)
 
 

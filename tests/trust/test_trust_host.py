@@ -151,6 +151,7 @@ def test_three_people_one_key_each(person: Callable[[str], Person], tmp_path: Pa
     with pytest.raises(TrustError):
         metadata.parse(b"{" + sent.read_bytes())
     alice("keys", "root", "--add", sent)
+    assert not list(alice.folder.glob("trust/*draft*"))
     device = tmp_path / "device"
     assert rotate.adopt([v.data for v in alice.chain], root=device) == 2
     # The draft is finished; signing it again where it lies changes nothing.

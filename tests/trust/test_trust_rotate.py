@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from edgec_runtime.errors import Error, TrustError
-from edgec_runtime.trust import rotate, store
+from edgec_runtime.errors import Error, TrustError, UsageError
+from edgec_runtime.trust import clock, metadata, rotate, store
 from tests.runtime.conftest import private_key, public_raw
 from tests.trust import made_roots as made
 
@@ -62,3 +63,73 @@ def test_a_chain_is_followed_to_its_end_and_each_step_is_kept(device: Path) -> N
     assert set(trusted) == {made.key_id(2), made.key_id(3)} and trusted.threshold == 2 and trusted.version == 3
     assert (device / "trust" / "time").read_text() == "2026-03-01T00:00:00Z\n"
     assert sorted(os.listdir(device / "trust")) == ["root.dsse", "time"] and not os.listdir(device / "stage")
+
+
+class Cut(BaseException):
+    """The power goes."""
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "rename"])
+def test_a_cut_at_any_call_leaves_a_version_that_is_whole(
+    device: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Cut before and after each call of a rotation of two steps; the next run gets to the end.
+
+    What a disk makes of writes that were not flushed is the crash laboratory's subject (docs/flash_power.md).
+    """
+    first = (device / "trust" / "root.dsse").read_bytes()
+    chain = [made.root(2, signed="2026-02-01T00:00:00Z"), made.root(3, signed="2026-03-01T00:00:00Z")]
+    real, cuts = getattr(os, call), 0
+    for after in (False, True):
+        for nth in range(100):
+            (device / "trust" / "root.dsse").write_bytes(first)
+            (device / "trust" / "time").write_text("2026-01-01T00:00:00Z\n")
+            left = [nth]
+
+            def cut(*arguments: object, after: bool = after, left: list[int] = left, **more: object) -> object:
+                left[0] -= 1
+                if left[0] == -1 and not after:
+                    raise Cut
+                done = real(*arguments, **more)
+                if left[0] == -1:
+                    raise Cut
+                return done
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, call, cut)
+                try:
+                    rotate.update(chain)
+                    break
+                except Cut:
+                    cuts += 1
+            now = rotate.current()
+            assert now is not None and now.version in (1, 2, 3)
+            assert clock.seen() >= 1_767_225_600, "2026: a signed time that was seen is not lost"
+            assert rotate.update([data for data in chain if metadata.parse(data).version > now.version]) == 3
+    assert cuts >= 8
+
+
+def test_a_full_disk_leaves_the_version_before(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(Error) as caught:
+            rotate.update([made.root(2)])
+    assert caught.value.code == "E906" and caught.value.exit_code == 9
+    now = rotate.current()
+    assert now is not None and now.version == 1
+    assert rotate.update([made.root(2)]) == 2
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(PermissionError(errno.EROFS, "Read-only")))
+    with pytest.raises(UsageError) as refusal:
+        rotate.update([made.root(3)])
+    assert refusal.value.code == "E201"
+
+
+def test_a_chain_that_breaks_off_keeps_what_came_before(device: Path) -> None:
+    good, bad = made.root(2), made.root(3, signers=(11,))
+    refused("E516", good, bad, version=2)
+    refused("E516", bad, version=2)
+    assert rotate.update([]) == 2
+    assert rotate.update([made.root(1 + n) for n in (2, 3, 4)]) == 5
