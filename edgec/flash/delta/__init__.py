@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 from edgec.flash.delta.align import NEW, Piece, align
@@ -86,7 +88,8 @@ def _compressed(data: bytes) -> tuple[int, bytes]:
         return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
 
     huffman = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
-    best = min((tuned(*tuning) for tuning in _TUNINGS[: None if len(data) > _WORTH else 1]), key=len)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # liblzma works without Python's lock
+        best = min(threads.map(lambda tuning: tuned(*tuning), _TUNINGS[: None if len(data) > _WORTH else 1]), key=len)
     return min(((format_.XZ, best), (format_.DEFLATE, huffman.compress(data) + huffman.flush())), key=_size)
 
 

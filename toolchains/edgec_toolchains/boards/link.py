@@ -9,6 +9,7 @@ import threading
 import time
 
 CHUNK = 8192
+LATE = 0.05  # seconds that a sleep may last too long and still be made up for
 
 
 class Link(threading.Thread):
@@ -48,6 +49,7 @@ class Link(threading.Thread):
         self._listener.close()
 
     def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        free = 0.0  # when what has passed until now has had its time
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
                 if up and self._counted(len(data)):
@@ -59,7 +61,9 @@ class Link(threading.Thread):
                         end.close()
                     return
                 if up and self.rate:
-                    time.sleep(len(data) / self.rate)
+                    # By the clock, not by the piece: a sleep that lasts longer than asked would add up.
+                    free = max(time.monotonic() - LATE, free) + len(data) / self.rate
+                    time.sleep(max(0.0, free - time.monotonic()))
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
