@@ -67,7 +67,7 @@ def test_failed_and_at_risk_never_exceed_the_limit(seed: int, boards: int, rate:
     under: list[str] = []
     for _ in range(boards):
         kind = chance.choice(names)
-        budget.ask(kind, lambda yes, kind=kind: under.append(kind) if yes else None)  # type: ignore[misc]
+        budget.ask(kind, lambda yes, kind=kind: yes and not under.append(kind))  # type: ignore[misc]
         assert budget.failed + budget.at_risk <= budget.limit
         while under and chance.random() < 0.6:
             budget.settle(under.pop(0), ok=chance.random() >= rate, risked=True)
@@ -80,7 +80,7 @@ def test_a_kind_starts_with_one_board_and_doubles() -> None:
     budget.wave(100)
     granted: list[bool] = []
     for _ in range(20):
-        budget.ask("a", granted.append)
+        budget.ask("a", lambda yes: not granted.append(yes))
     seen = [len(granted)]
     for _ in range(4):
         for _ in range(seen[-1] - sum(seen[:-1]) if len(seen) == 1 else seen[-1] - seen[-2]):
@@ -94,12 +94,23 @@ def test_halting_answers_whoever_waits() -> None:
     budget.wave(10)
     said: list[bool] = []
     for _ in range(3):
-        budget.ask("a", said.append)
+        budget.ask("a", lambda yes: not said.append(yes))
     assert said == [True]
     budget.settle("a", ok=False, risked=True)
     assert said == [True, False, False] and "1 board failed" in budget.why
-    budget.ask("a", said.append)
+    budget.ask("a", lambda yes: not said.append(yes))
     assert said[-1] is False
+
+
+def test_a_permit_that_nobody_wants_any_more_goes_to_the_next() -> None:
+    budget = Budget(TWO, 0.001, {"a": 100})
+    budget.wave(10)
+    said: list[str] = []
+    budget.ask("a", lambda yes: True)
+    budget.ask("a", lambda yes: False)
+    budget.ask("a", lambda yes: not said.append("third"))
+    budget.settle("a", ok=True, risked=True)
+    assert said == ["third"] and budget.at_risk == 1
 
 
 def test_a_kind_that_always_fails_halts_after_three_boards() -> None:

@@ -47,7 +47,7 @@ class Budget:
         self._ok: Counter[str] = Counter()
         self._bad: Counter[str] = Counter()
         self._trying: Counter[str] = Counter()
-        self._waiting: dict[str, deque[Callable[[bool], None]]] = {kind: deque() for kind in kinds}
+        self._waiting: dict[str, deque[Callable[[bool], bool]]] = {kind: deque() for kind in kinds}
 
     def wave(self, boards: int) -> None:
         """A wave begins: `boards` of all waves so far."""
@@ -55,8 +55,11 @@ class Budget:
         self._halt_where_due()
         self._wake()
 
-    def ask(self, kind: str, answer: Callable[[bool], None]) -> None:
-        """Ask for one more board of a kind to be at risk: `answer(True)` now or later, `answer(False)` once halted."""
+    def ask(self, kind: str, answer: Callable[[bool], bool]) -> None:
+        """Ask for one more board of a kind to be at risk: `answer(True)` now or later, `answer(False)` once halted.
+
+        It returns whether the permit is still wanted.
+        """
         if self.why:
             answer(False)
         elif self._may(kind) and not self._waiting[kind]:
@@ -94,9 +97,9 @@ class Budget:
     def _may(self, kind: str) -> bool:
         return self.failed + self.at_risk < self.limit and self._trying[kind] < max(1, self._ok[kind])
 
-    def _grant(self, kind: str, answer: Callable[[bool], None]) -> None:
-        self.again(kind)
-        answer(True)
+    def _grant(self, kind: str, answer: Callable[[bool], bool]) -> None:
+        if answer(True):
+            self.again(kind)
 
     def _wake(self) -> None:
         for kind, waiting in self._waiting.items():

@@ -115,6 +115,7 @@ class Rollout:
                 self._budget.again(line.kind)
             elif line.state in SETTLED and line.number > self._record.decided:
                 self._budget.count(line.kind, ok=line.state == OK)
+        self._gate: dict[str, asyncio.Future[bool]] = {}
         self._tasks: dict[asyncio.Task[None], Board] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._wave, self._reached, self._halted = -1, min(self._record.wave, len(self._plan.waves) - 1), False
@@ -221,7 +222,8 @@ class Rollout:
             self._history.mark(self._record.id, kept.HALTED, self._budget.why)
             self._watch.halted(self._budget.why)
             for task, board in self._tasks.items():
-                if board.name not in self._risked:  # what was sent stays on the board, for the next time
+                # What was sent stays on the board, for the next time. Those at the gate have their answer.
+                if board.name not in self._risked and board.name not in self._gate:
                     task.cancel()
 
     async def _one(self, board: Board) -> None:
@@ -239,19 +241,24 @@ class Rollout:
 
     def _left(self, task: asyncio.Task[None]) -> None:
         """An attempt is over, or was cancelled before it began."""
-        del self._tasks[task]
+        board = self._tasks.pop(task)
+        if (answer := self._gate.pop(board.name, None)) is not None:
+            answer.cancel()  # nothing where it was answered
         self._fill()
 
     async def _activate(self, board: Board) -> None:
         """Wait until the board may be at risk; that it is is kept before it is told."""
         if board.name in self._risked:  # in an attempt before
             return
-        answer: asyncio.Future[bool] = self._loop.create_future()
-        self._budget.ask(board.kind, partial(_answer, answer))
-        if not (answer.result() if answer.done() else await answer):
+        answer = self._gate.get(board.name)  # it may have asked over a connection that was lost since
+        if answer is None:
+            answer = self._gate[board.name] = self._loop.create_future()
+            self._budget.ask(board.kind, partial(_answer, answer))
+        if not (answer.result() if answer.done() else await asyncio.shield(answer)):
             raise HaltedError("the rollout was halted", self._budget.why)
-        self._risked.add(board.name)
-        self._history.trying(self._record.id, board, self._plan.attempts(board) + 1)
+        if board.name not in self._risked:
+            self._risked.add(board.name)
+            self._history.trying(self._record.id, board, self._plan.attempts(board) + 1)
 
     def _came(self, outcome: Outcome) -> None:
         """An attempt ended."""
@@ -287,9 +294,10 @@ class Rollout:
         return _summary(replace(self._record, state=state, why=why), self._boards, self._history, self.resumed)
 
 
-def _answer(answer: asyncio.Future[bool], yes: bool) -> None:
-    if not answer.done():  # else it was cancelled
+def _answer(answer: asyncio.Future[bool], yes: bool) -> bool:
+    if wanted := not answer.done():  # else whoever asked has left
         answer.set_result(yes)
+    return wanted
 
 
 def standing(boards: Sequence[Board], bundle: Bundle, history: History) -> Summary | None:
