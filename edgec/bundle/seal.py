@@ -1,6 +1,7 @@
 """Sealing a bundle: its payloads' files encrypted, before it is signed; its content key wrapped for devices.
 
-The format is `edgec_runtime.sealed`'s. A library so far: no command calls it (docs/flash_encryption.md).
+The format is `edgec_runtime.sealed`'s (docs/flash_encryption.md). Content keys are kept in `$EDGEC_CONFIG/sealed`, else
+in the user's configuration folder, as `<id>.key`: 64 hex digits, readable by their owner alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgec.bundle import writer
+from edgec.bundle import atomic, keys, writer
 from edgec.bundle.keys import Signer
 from edgec.errors import BadInputError
 from edgec_runtime.bundle import reader
@@ -24,14 +25,15 @@ SUFFIX = ".keys"  # of a bundle's file of wrapped keys, after the bundle's own n
 
 @dataclass(frozen=True)
 class Sealed:
-    """A sealed bundle: its identity (hex), its content key (32 bytes, secret), and that key's id (hex)."""
+    """A sealed bundle: its identity, and the id of its content key, both in hex."""
 
     identity: str
-    content_key: bytes
     key_id: str
 
-    def __repr__(self) -> str:
-        return f"Sealed(identity={self.identity!r}, key_id={self.key_id!r})"
+
+def new_key() -> bytes:
+    """A new content key: 32 random bytes."""
+    return os.urandom(32)
 
 
 def seal(
@@ -39,7 +41,7 @@ def seal(
     destination: str | os.PathLike[str],
     signers: Sequence[Signer],
     *,
-    content_key: bytes | None = None,
+    content_key: bytes,
 ) -> Sealed:
     """Write `source` again with its payloads' files encrypted. Golden inputs and answers, recipe, reports stay plain.
 
@@ -47,11 +49,11 @@ def seal(
         source: a bundle. Every byte is checked; whose signatures it has does not matter, as for `writer.sign`.
         destination: the sealed bundle; the same content key and source give the same bytes.
         signers: who signs it.
-        content_key: 32 bytes; new random ones where None. Keep it: who has it can wrap it for further devices.
+        content_key: 32 bytes (`new_key`), kept (`keep`): who has it can wrap it for further devices.
 
     Raises BadInputError where the source is sealed already (E962) or the disk is full, TrustError where it is damaged.
     """
-    key = os.urandom(32) if content_key is None else content_key
+    key = content_key
     if len(key) != 32:
         raise ValueError("a content key has 32 bytes")
     with reader.open(source, allow_unsigned=True) as bundle:
@@ -78,7 +80,40 @@ def seal(
             manifest = {name: value for name, value in bundle.manifest.items() if name != "members"}
             manifest["encryption"] = {"scheme": SEALED, "key": chunks.key_id(key), "members": plain}
             written = writer.write(destination, manifest, files, signers)
-    return Sealed(written.identity, key, chunks.key_id(key))
+    return Sealed(written.identity, chunks.key_id(key))
+
+
+def keep(content_key: bytes) -> Path:
+    """Keep a content key on this machine, durably: its file. Raises BadInputError (E964) where it can't be written."""
+    path = _path(chunks.key_id(content_key))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            with atomic.replacing(path) as (file, _):
+                os.fchmod(file.fileno(), 0o600)
+                file.write(content_key.hex().encode() + b"\n")
+                atomic.flush(file)
+    except OSError as e:
+        raise BadInputError(f"The content key can't be kept in {path.parent}", e.strerror or str(e), code="E964") from e
+    return path
+
+
+def kept(key_id: str) -> bytes | None:
+    """The content key with this id, None where this machine does not have it. Raises BadInputError (E964): damaged."""
+    path = _path(key_id)
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+        if chunks.key_id(key) != key_id:
+            raise ValueError("it is another key than its name says")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise BadInputError(f"The content key {path} can't be read", str(e), code="E964") from e
+    return key
+
+
+def _path(key_id: str) -> Path:
+    return keys.folder().parent / "sealed" / f"{key_id}.key"
 
 
 def wrap(content_key: bytes, devices: Iterable[bytes]) -> bytes:

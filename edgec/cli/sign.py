@@ -18,9 +18,13 @@ from edgec.cli.common import Output, options
     metavar="KEY",
     help="A key's name or its file (repeatable) [default: your development key].",
 )
+@click.option("--encrypt", is_flag=True, help="Write an encrypted copy to --output, and sign that.")
+@click.option("-o", "--output", default=None, metavar="FILE", help="With --encrypt: the copy.")
 @options
-def command(out: Output, file: str, names: tuple[str, ...]) -> None:
+def command(out: Output, file: str, names: tuple[str, ...], encrypt: bool, output: str | None) -> None:
     """Add signatures to the bundle FILE, in place. What it holds, and its identity, stay the same.
+
+    With --encrypt, a copy whose models only your devices can read: flash gives each of them the key, wrapped for it.
 
     Where a fleet asks for several signatures, their holders sign one after the other. FILE may be root metadata that
     lacks signatures, too (edgec keys rotate).
@@ -30,14 +34,29 @@ def command(out: Output, file: str, names: tuple[str, ...]) -> None:
     from edgec.errors import UsageError
     from edgec.trust import chain
 
+    if encrypt != (output is not None):
+        raise click.UsageError("--encrypt and --output FILE go together.")
+    if output is not None and Path(output).exists() and Path(output).samefile(file):
+        raise click.UsageError("--output must be another file: the plain bundle is what you compile and compare.")
     signers = [keys.load(name) for name in names]
     if _is_root(Path(file)):
+        if encrypt:
+            raise click.UsageError("Root metadata is public: there is nothing to encrypt.")
         if not signers:
             raise UsageError("Root metadata is signed by root keys", "None was named.", "Add --sign KEY.", code="E220")
         told(out, chain.sign(Path(file), signers))
         return
     signers = signers or [keys.development_key()]
-    identity, _ = writer.sign(file, *signers)
+    sealed = None
+    if output is not None:
+        from edgec.bundle import seal
+
+        kept = seal.keep(key := seal.new_key())  # before anything is encrypted with it
+        sealed = seal.seal(file, output, signers, content_key=key)
+        file, identity = output, sealed.identity
+        out.line(f"{file}: encrypted; its key is kept in {kept}")
+    else:
+        identity, _ = writer.sign(file, *signers)
     ids = [signer.public_key.keyid for signer in signers]
     out.line(f"{file}: {identity[:16]} signed by {', '.join(name[:16] for name in ids)}")
     needed = _needed(Path(file))
@@ -53,11 +72,12 @@ def command(out: Output, file: str, names: tuple[str, ...]) -> None:
             "file": file,
             "identity": identity,
             "key_id": ids[0],
+            "content_key_id": None if sealed is None else sealed.key_id,
             "key_ids": ids,
             "release": None if needed is None else {"have": needed[0], "threshold": needed[1], "version": needed[2]},
         }
     )
-    out.next(f"edgec verify {file}")
+    out.next(f"edgec verify {file}" if sealed is None else f"edgec flash {file} --on DEVICE")
 
 
 def _is_root(path: Path) -> bool:

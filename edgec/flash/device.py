@@ -15,7 +15,7 @@ from edgec.devices import inventory
 from edgec.devices.address import Address
 from edgec.devices.transport import connect
 from edgec.errors import Error, RolledBackError, UnreachableError
-from edgec.flash import answers, errors, send, session
+from edgec.flash import answers, errors, sealing, send, session
 from edgec.flash.plan import Package
 from edgec.flash.send import Sent, Throttle
 from edgec.flash.session import Session
@@ -197,6 +197,7 @@ class _Work:
         if not self.stage:
             self.tell("checking", 0, 0)
             await trust(device, self.options.chain)
+            await sealing.give(device, self.package)
             if await self._send(device):
                 return self._done("unchanged")
             if not self.asked:

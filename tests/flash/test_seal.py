@@ -71,25 +71,26 @@ def device(tmp_path, monkeypatch, signer):
 def test_one_sealed_bundle_for_several_devices(bundle, tmp_path, signer, device, monkeypatch):
     root, public = device
     other = tmp_path / "other"
-    sealed = seal.seal(bundle, tmp_path / "sealed.edge", [signer])
-    assert sealed.content_key.hex() not in repr(sealed) and sealed.key_id == chunks.key_id(sealed.content_key)
+    key = seal.new_key()
+    sealed = seal.seal(bundle, tmp_path / "sealed.edge", [signer], content_key=key)
+    assert sealed.key_id == chunks.key_id(key)
     data = (tmp_path / "sealed.edge").read_bytes()
-    assert model() not in data and sealed.content_key not in data and MODEL.encode() in data
+    assert model() not in data and key not in data and MODEL.encode() in data
     with reader.open(tmp_path / "sealed.edge", trust=None, allow_unsigned=True) as opened:
         opened.verify_all()
         assert opened.identity == sealed.identity and opened.read("report.json") == b"{}"
         assert opened.manifest["encryption"]["members"][MODEL]["size"] == len(model())
-    file = seal.wrap(sealed.content_key, [public, device_key.create(str(other))])
+    file = seal.wrap(key, [public, device_key.create(str(other))])
     for where in (root, other):
         wrapped.add(str(where), wrapped.decode(file))
-        assert wrapped.content_key(str(where), sealed.key_id) == sealed.content_key
+        assert wrapped.content_key(str(where), sealed.key_id) == key
     install(tmp_path / "sealed.edge")
     with rt.load(app="tiny") as loaded:
         assert np.array_equal(loaded.run({"x": X})["y"], 2 * X) and loaded.info["identity"] == sealed.identity
 
 
 def test_a_device_that_has_no_key(bundle, tmp_path, signer, device):
-    seal.seal(bundle, tmp_path / "sealed.edge", [signer])
+    seal.seal(bundle, tmp_path / "sealed.edge", [signer], content_key=seal.new_key())
     with pytest.raises(TrustError, match="no key for the bundle"):
         install(tmp_path / "sealed.edge")
 
@@ -98,14 +99,34 @@ def test_the_same_key_gives_the_same_bytes(bundle, tmp_path, signer):
     made = [seal.seal(bundle, tmp_path / f"{n}.edge", [signer], content_key=bytes(32)) for n in (1, 2)]
     assert made[0].identity == made[1].identity
     assert (tmp_path / "1.edge").read_bytes() == (tmp_path / "2.edge").read_bytes()
-    assert seal.seal(bundle, tmp_path / "3.edge", [signer]).identity != made[0].identity
+    assert seal.seal(bundle, tmp_path / "3.edge", [signer], content_key=seal.new_key()).identity != made[0].identity
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".sealing")]
 
 
-def test_what_is_refused(bundle, tmp_path, signer):
-    seal.seal(bundle, tmp_path / "sealed.edge", [signer])
+def test_content_keys_are_kept(own_folders):
+    key = seal.new_key()
+    assert seal.kept(chunks.key_id(key)) is None
+    path = seal.keep(key)
+    assert path == own_folders / "config" / "sealed" / f"{chunks.key_id(key)}.key" and path == seal.keep(key)
+    assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o077 == 0
+    assert seal.kept(chunks.key_id(key)) == key
+    for wrong in (b"", b"zz", bytes(32).hex().encode()):
+        path.write_bytes(wrong)
+        with pytest.raises(BadInputError) as caught:
+            seal.kept(chunks.key_id(key))
+        assert caught.value.code == "E964"
+    path.unlink()
+    path.parent.rmdir()
+    path.parent.write_bytes(b"no folder")
     with pytest.raises(BadInputError) as caught:
-        seal.seal(tmp_path / "sealed.edge", tmp_path / "twice.edge", [signer])
+        seal.keep(key)
+    assert caught.value.code == "E964"
+
+
+def test_what_is_refused(bundle, tmp_path, signer):
+    seal.seal(bundle, tmp_path / "sealed.edge", [signer], content_key=seal.new_key())
+    with pytest.raises(BadInputError) as caught:
+        seal.seal(tmp_path / "sealed.edge", tmp_path / "twice.edge", [signer], content_key=bytes(32))
     assert caught.value.code == "E962" and not (tmp_path / "twice.edge").exists()
     with pytest.raises(ValueError):
         seal.seal(bundle, tmp_path / "short.edge", [signer], content_key=bytes(16))

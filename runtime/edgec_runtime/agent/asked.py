@@ -14,6 +14,7 @@ MAX_PATH = 4096
 MAX_SIZE = 1 << 40  # bytes of a member: its place is signed anyway
 MAX_RUN = 1 << 28  # bytes of the inputs of a run, packed
 MAX_ROOTS = 1 << 22  # bytes of a chain of root metadata
+MAX_KEYS = 4096  # bytes of a content key wrapped for this device
 MAX_LINES = 10_000
 HEX = frozenset("0123456789abcdef")
 
@@ -59,8 +60,10 @@ REQUESTS: dict[str, dict[str, Callable[[Any], bool]]] = {
     "remove": {"app": _text},
     "logs": {"app": _text, "lines": _number(1, MAX_LINES)},
     "run": {"app": _text, "size": _number(1, MAX_RUN)},
+    "key": {},
+    "keys": {"size": _number(1, MAX_KEYS)},
 }
-BRINGS = frozenset(["root", "begin", "data", "patch", "run"])  # requests that data follow
+BRINGS = frozenset(["root", "begin", "data", "patch", "run", "keys"])  # requests that data follow
 
 
 class Asked:

@@ -106,6 +106,8 @@ class Server:
             "remove": self._remove,
             "logs": self._logs,
             "run": self._run,
+            "key": self._key,
+            "keys": self._keys,
         }
         more = {"pieces": pieces} if request.size >= 0 else {}
         return handlers[request.name](**request.fields, **more)
@@ -164,6 +166,16 @@ class Server:
         from edgec_runtime.slots import journal
 
         return {"entries": journal.read(self._root, app, lines)}
+
+    def _key(self) -> Answer:
+        from edgec_runtime.sealed import device_key
+
+        return {"public": device_key.create(self._root).hex()}
+
+    def _keys(self, size: int, pieces: Iterator[bytes]) -> Answer:
+        from edgec_runtime.sealed import wrapped
+
+        return {"key": wrapped.add(self._root, wrapped.decode(_all(pieces, size)))}
 
     def _run(self, app: str, size: int, pieces: Iterator[bytes]) -> Answer:
         from edgec_runtime.agent import running

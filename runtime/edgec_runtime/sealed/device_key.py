@@ -38,7 +38,7 @@ def private(root: str) -> bytes:
         raise TrustError(
             "this device has no key to decrypt with",
             f"there is no {path(root)}",
-            "make it on the device: python3 -m edgec_runtime.sealed key",
+            "on a device: python3 -m edgec_runtime.sealed key; elsewhere take the bundle that was not encrypted",
             code="E530",
         ) from None
     except OSError as error:
