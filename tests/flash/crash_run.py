@@ -20,6 +20,8 @@ from tests.flash.crash_device import Boot, Device, in_process, wrong
 from tests.flash.crash_mutations import MUTATIONS
 from tests.flash.crash_scenarios import SCENARIOS, Scenario, is_clean
 
+DEPTHS: dict[str, dict[str, int]] = {"few": {"subsets": 1, "alone": 0}, "all": {"subsets": 3}}
+
 
 def judge(scenario: Scenario, boots: Boot | None = None) -> Callable[[Path, tuple[str, ...]], str]:
     """What is wrong after the crash and a recovery, and once the user did it again; empty where nothing is.
@@ -60,8 +62,8 @@ def _look(scenario: Scenario, device: Device, marks: tuple[str, ...]) -> str:
     return is_clean(device)
 
 
-def run(name: str, file_system: str, subsets: int = 2, mutation: str = "") -> dict[str, Any]:
-    """What the laboratory found of a scenario."""
+def run(name: str, file_system: str, depth: str = "all", mutation: str = "", seed: str = "0") -> dict[str, Any]:
+    """What the laboratory found of a scenario. `depth` is "few" (for tests of every change) or "all"."""
     scenario = SCENARIOS[name]
     kind = next(f for f in crashlab.FILE_SYSTEMS if f.name == file_system)
     start = sum(os.times()[:4])
@@ -75,7 +77,7 @@ def run(name: str, file_system: str, subsets: int = 2, mutation: str = "") -> di
                 scenario.run(Device(top / "edgec"), mark)
 
         recording = crashlab.record(Path(folder), kind, workload, lambda top: scenario.prepare(Device(top / "edgec")))
-        found = crashlab.check(recording, Path(folder), judge(scenario, boots), subsets=subsets)
+        found = crashlab.check(recording, Path(folder), judge(scenario, boots), seed=int(seed), **DEPTHS[depth])
     return {
         "scenario": name, "file_system": file_system, "mutation": mutation, "crashes": found.crashes,
         "contents": found.contents, "bad": found.bad, "problems": found.problems,
@@ -94,8 +96,4 @@ def in_a_process(module: str, *arguments: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     crashlab.isolate()
-    arguments = sys.argv[1:]
-    result = run(
-        arguments[0], arguments[1], int(arguments[2]) if arguments[2:] else 2, arguments[3] if arguments[3:] else ""
-    )
-    print(json.dumps(result))
+    print(json.dumps(run(*sys.argv[1:])))

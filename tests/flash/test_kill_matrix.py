@@ -10,12 +10,12 @@ import pytest
 from tests.flash.crash_run import in_a_process
 from tests.flash.crash_scenarios import SCENARIOS
 
-KILLED = {  # scenario -> named cases at least
-    "first install": 60, "update": 60, "third version": 60, "update that fails": 55, "manual rollback": 6,
-    "probation": 60, "confirmation": 8, "rollback of a probation": 6, "recovery": 30, "recovery that undoes": 30,
-    "recovery of a probation": 6, "collection": 8, "removal": 10, "room made": 65, "key rotation": 25,
+KILLED = {  # scenario -> named cases at least; the others, with every fault: `benchmarks.crash_states`
+    "first install": 60, "third version": 60, "update that fails": 55, "manual rollback": 6, "probation": 60,
+    "confirmation": 8, "rollback of a probation": 6, "recovery that undoes": 30, "recovery of a probation": 6,
+    "collection": 8, "removal": 10, "key rotation": 25,
 }  # fmt: skip
-FAULTY = ("first install", "third version", "manual rollback", "confirmation", "recovery", "removal", "key rotation")
+FAULTY = ("third version", "confirmation", "recovery that undoes", "removal", "key rotation")
 
 
 def check(name: str, fault: str, least: int) -> None:
@@ -33,7 +33,7 @@ def test_killed_before_every_change(name: str) -> None:
     check(name, "killed", KILLED[name])
 
 
-@pytest.mark.parametrize("name", ["first install", "update that fails", "key rotation"])
+@pytest.mark.parametrize("name", ["update that fails", "key rotation"])
 def test_killed_in_the_middle_of_every_write(name: str) -> None:
     check(name, "torn", 6)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgec_toolchains.crashlab import log, mounts, states
 
 START = 10.0  # seconds for the logging disk to appear
-MEGABYTES = 16  # of the disk; ext4's smallest journal takes 4
+MEGABYTES = 10  # of the disk: more than twice the smallest journal of ext4
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,16 @@ def record(
     return Recording(original, list(log.read(log_file)), file_system)
 
 
-def check(recording: Recording, folder: Path, judge: Check, *, subsets: int = 2, seed: int = 0) -> Verdict:
+def check(
+    recording: Recording, folder: Path, judge: Check, *, subsets: int = 2, seed: int = 0, alone: int = states.ALONE
+) -> Verdict:
     """Mount every crash state of a recording by this machine's kernel, and judge each distinct content once.
 
     Args:
         recording: of `record`.
         folder: for an image, on a fast disk.
         judge: `judge(mountpoint, promises)` is empty where all is well, else what is wrong. It may change the files.
-        subsets, seed: as `states.crashes` has them.
+        subsets, seed, alone: as `states.crashes` has them.
     """
     verdict = Verdict()
     seen: dict[tuple[bytes, tuple[str, ...]], str] = {}
@@ -127,8 +129,8 @@ def check(recording: Recording, folder: Path, judge: Check, *, subsets: int = 2,
     device, held = mounts.attach(image)  # one device for all: to make one takes longer than to mount it
     try:
         with image.open("r+b", buffering=0) as beneath:
-            made = states.crashes(recording.original.read_bytes(), recording.entries, subsets=subsets, seed=seed)
-            for crash in made:
+            original = recording.original.read_bytes()
+            for crash in states.crashes(original, recording.entries, subsets=subsets, seed=seed, alone=alone):
                 verdict.crashes += 1
                 os.pwrite(beneath.fileno(), crash.image, 0)
                 mounts.forget(held)
@@ -157,12 +159,15 @@ def digest(top: Path) -> bytes:
         for name in sorted((*files, *folders)):
             path = os.path.join(folder, name)
             found = os.lstat(path)
-            hashed.update(f"{os.path.relpath(path, top)}\0{found.st_mode:o}\0{found.st_uid}\0".encode())
+            hashed.update(
+                f"{os.path.relpath(path, top)}\0{found.st_mode:o}\0{found.st_uid}\0{found.st_size}\0".encode()
+            )
             if os.path.islink(path):
                 hashed.update(os.readlink(path).encode())
             elif name in files:
-                with open(path, "rb") as file:
-                    hashed.update(hashlib.file_digest(file, "sha256").digest())
+                with open(path, "rb", buffering=0) as file:
+                    while data := file.read(1 << 20):
+                        hashed.update(data)
     return hashed.digest()
 
 

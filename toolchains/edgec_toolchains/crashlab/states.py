@@ -55,7 +55,9 @@ class _Image:
         return offset, old
 
 
-def crashes(original: bytes, entries: Sequence[Entry], *, subsets: int = 2, seed: int = 0) -> Iterator[Crash]:
+def crashes(
+    original: bytes, entries: Sequence[Entry], *, subsets: int = 2, seed: int = 0, alone: int = ALONE
+) -> Iterator[Crash]:
     """The distinct crash states, in the order of the log.
 
     Args:
@@ -63,6 +65,7 @@ def crashes(original: bytes, entries: Sequence[Entry], *, subsets: int = 2, seed
         entries: what it was told.
         subsets: how many subsets to draw by chance for each write after the first between two flushes.
         seed: of the draws.
+        alone: up to how many pieces between two flushes each one is left out alone, and is there alone.
     """
     chance, image, seen = random.Random(seed), _Image(original), set()
     marks: tuple[str, ...] = ()
@@ -83,7 +86,7 @@ def crashes(original: bytes, entries: Sequence[Entry], *, subsets: int = 2, seed
                 yield Crash(f"{number}.{index}", memoryview(image.data), marks)
         for old in reversed(before):
             image.put(old)
-        for name, kept in _subsets(len(pieces), subsets * max(0, drawn - 1), chance):
+        for name, kept in _subsets(len(pieces), subsets * max(0, drawn - 1), alone, chance):
             undo = [image.put(pieces[at]) for at in kept]
             if (image.sum, marks) not in seen:
                 seen.add((image.sum, marks))
@@ -118,14 +121,14 @@ def _pieces(entry: Entry) -> Iterator[Piece]:
         start = end
 
 
-def _subsets(count: int, drawn: int, chance: random.Random) -> Iterator[tuple[str, list[int]]]:
+def _subsets(count: int, drawn: int, alone: int, chance: random.Random) -> Iterator[tuple[str, list[int]]]:
     """Subsets of `count` pieces, each as a name and the indices that are kept, in order."""
     if count <= ALL_SUBSETS:
         for size in range(count):
             for kept in itertools.combinations(range(count), size):
                 yield "only " + "+".join(map(str, kept)), list(kept)
         return
-    if count <= ALONE:
+    if count <= alone:
         for at in range(count):
             yield f"without {at}", [other for other in range(count) if other != at]
             yield f"only {at}", [at]
