@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgec.cli.common import Output, options
+
+SOON = 90  # days before its expiry that root metadata should be renewed
 
 if TYPE_CHECKING:
     from edgec.trust.chain import Version
@@ -80,8 +83,6 @@ def rotate(out: Output, expires: str | None, **asked: Any) -> None:
     What is not named stays as it is. KEY is the name or id of one of your keys, or a public key file. Your keys that
     may sign do so at once; where others must sign too, a draft is written for them.
     """
-    import time
-
     from edgec.trust import chain, dates
 
     made = chain.next_version(now=int(time.time()), expires=dates.expiry(expires) if expires else None, **asked)
@@ -122,6 +123,8 @@ def told(out: Output, version: Version) -> None:
     for lack in version.missing:
         who = ", ".join(f"{names[key]} {key[:16]}" if key in names else key[:16] for key in lack.of)
         out.line(f"  missing  {lack.need} more, as version {lack.version} asks: {who}", "yellow")
+    for note in notes(version, time.time()):
+        out.line(f"note: {note}", "yellow")
     out.result(
         {
             "file": str(version.path),
@@ -138,6 +141,22 @@ def told(out: Output, version: Version) -> None:
         out.next("edgec devices setup DEVICE")
     else:
         out.next("edgec flash model.edge --on DEVICE")
+
+
+def notes(version: Version, now: float) -> list[str]:
+    """What whoever holds root keys should know before it is too late."""
+    from edgec_runtime.trust import when
+
+    root, found = version.root, []
+    if root.root.threshold == len(root.root):
+        found.append("every root key must sign: if one is lost, no device can be told of other keys any more")
+    days = (when.parse(root.expires) - now) / 86400
+    if days < SOON:
+        said = f"expires in {days:.0f} days" if days > 0 else "has expired"
+        found.append(f"it {said}: devices install nothing then; edgec keys rotate renews it")
+    if when.parse(root.signed) > now + 86400:
+        found.append(f"its signed time {root.signed} is ahead of this machine's clock: for devices that time has come")
+    return found
 
 
 def _as_dict(key: object) -> dict[str, object]:

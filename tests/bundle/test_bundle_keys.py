@@ -173,3 +173,14 @@ def test_envelope_is_dsse() -> None:
     assert dsse.verify(parsed, {signer.public_key.keyid: raw(signer)}) == (signer.public_key.keyid,)
     assert envelope.payload(data) == manifest
     assert envelope.make(manifest, [signer]) == data == envelope.add(data, [signer])
+
+
+def test_public_halves_by_name_id_and_file() -> None:
+    made = keys.new("release")
+    signer = keys.load("release")
+    expected = (made.key_id, raw(signer))
+    assert [keys.public(name) for name in ("release", made.key_id, made.public)] == [expected] * 3
+    with pytest.raises(MissingError):
+        keys.public("nobody")
+    with pytest.raises(BadInputError):
+        keys.public(made.private)

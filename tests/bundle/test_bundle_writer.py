@@ -317,3 +317,18 @@ def test_a_missing_file_is_named(write: Any, tmp_path: Path, signer: Any) -> Non
 def test_a_folder_that_is_not_there_is_named(write: Any, tmp_path: Path, signer: Any) -> None:
     with pytest.raises(BadInputError, match="nowhere"):
         write(tmp_path / "nowhere" / "a.edge", signer)
+
+
+def test_several_sign_at_once(write: Any, tmp_path: Path, signer: Any) -> None:
+    """As one after the other; where one of them has signed before, nothing is lost."""
+    others = [keys.load(keys.new(name).name) for name in ("one", "two")]
+    paths = [tmp_path / "a.edge", tmp_path / "b.edge"]
+    for path in paths:
+        write(path, signer, b"x" * 500)
+    writer.sign(paths[0], *others)
+    for other in others:
+        writer.sign(paths[1], other)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    trusted = [bytes.fromhex(key.public_key.keyval["public"]) for key in (signer, *others)]
+    with reader.open(paths[0], trust=trusted) as bundle:
+        assert len(bundle.signers) == 3

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edgec.cli.keys import notes
 from edgec.errors import TrustError, UsageError
 from edgec.trust import chain, dates
 from edgec_runtime.bundle import reader
@@ -82,6 +83,22 @@ def test_what_is_not_named_stays(alone: Person) -> None:
     assert "E221" in alone("keys", "rotate", "--expires", "tomorrow", code=2).err
     assert "E221" in alone("keys", "rotate", "--expires", "2001-01-01", code=2).err
     assert len(alone.chain) == 3
+
+
+def test_what_should_be_known_in_time(alone: Person) -> None:
+    root = alone("keys", "root").out
+    assert "if one is lost" in root and "expires in" not in root
+    alone.key("c")
+    three = [word for name in "abc" for word in ("--root-key", name)]
+    said = alone("keys", "rotate", *three, "--expires", "2098-12-31")
+    version = alone.chain[1]
+    assert "if one is lost" not in said.out
+    day = 86400.0
+    end = when.parse(version.root.expires)
+    (soon,) = notes(version, end - 89 * day)
+    assert "expires in 89 days" in soon and notes(version, end - 91 * day) == []
+    assert "has expired" in notes(version, end + 1)[0]
+    assert "ahead of this machine's clock" in notes(version, when.parse(version.root.signed) - 2 * day)[-1]
 
 
 def test_a_signed_time_never_goes_back(alone: Person) -> None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from edgec_runtime.bundle import dsse, strictjson
 from edgec_runtime.errors import TrustError
 from edgec_runtime.trust import ed25519, when
-from edgec_runtime.trust.store import MAX_ROOT, Trusted, key_id
+from edgec_runtime.trust.store import MAX_ROOT, Trusted, key_id, pinned_bytes, root_path
 
 FORMAT = 1
 ROLES = ("release", "root")
@@ -80,6 +80,25 @@ def whole(data: bytes) -> Root:
             code="E517",
         )
     return found
+
+
+def pinned(where: str) -> Root | None:
+    """The root metadata that a root folder pins, None where it pins none.
+
+    Raises TrustError (E515) where it is damaged: single keys must not count again because of that.
+    """
+    data = pinned_bytes(where)
+    if data is None:
+        return None
+    try:
+        return whole(data)
+    except TrustError as error:
+        raise TrustError(
+            "this device's root metadata is damaged",
+            f"{error.what}: {error.why}",
+            f"as the device's owner: rm {root_path(where)}, and run `edgec devices setup` again",
+            code="E515",
+        ) from None
 
 
 def _keys(value: object) -> dict[str, bytes]:

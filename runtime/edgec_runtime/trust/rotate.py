@@ -24,8 +24,7 @@ MAX_CHAIN = 1024  # envelopes in one update
 
 def current(*, root: str | os.PathLike[str] | None = None) -> metadata.Root | None:
     """The root metadata that this device trusts, None where it has none. Raises TrustError where it is damaged."""
-    data = store.pinned(root_.find(root))
-    return None if data is None else metadata.whole(data)
+    return metadata.pinned(root_.find(root))
 
 
 def update(envelopes: Sequence[bytes], *, root: str | os.PathLike[str] | None = None) -> int:

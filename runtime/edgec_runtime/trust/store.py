@@ -101,11 +101,12 @@ def load_trusted(trust: Trust = None, *, root: str | os.PathLike[str] | None = N
     """
     if trust is None:
         where = root_.find(root)
-        data = pinned(where)
-        if data is not None:
+        if os.path.lexists(root_path(where)):
             from edgec_runtime.trust import metadata
 
-            return metadata.whole(data).release
+            known = metadata.pinned(where)
+            if known is not None:
+                return known.release
         folder = os.path.join(where, "trust")
         return Trusted(_folder(folder, named=True) if os.path.isdir(folder) else {})
     if isinstance(trust, Trusted):
@@ -136,7 +137,7 @@ def root_path(where: str) -> str:
     return os.path.join(where, "trust", "root.dsse")
 
 
-def pinned(where: str) -> bytes | None:
+def pinned_bytes(where: str) -> bytes | None:
     """The bytes of a root folder's root metadata, None where it has none.
 
     Raises TrustError where it is there and can't be read: single keys must not count again because of that.
