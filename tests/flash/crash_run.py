@@ -5,6 +5,7 @@ python -m tests.flash.crash_run SCENARIO FILE_SYSTEM [SUBSETS] [MUTATION]     pr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -20,7 +21,9 @@ from tests.flash.crash_device import Boot, Device, in_process, wrong
 from tests.flash.crash_mutations import MUTATIONS
 from tests.flash.crash_scenarios import SCENARIOS, Scenario, is_clean
 
-DEPTHS: dict[str, dict[str, int]] = {"few": {"subsets": 1, "alone": 0}, "all": {"subsets": 3}}
+DEPTHS: dict[str, dict[str, int]] = {
+    "few": {"subsets": 1, "alone": 0}, "all": {"subsets": 3}, "child": {"subsets": 0, "alone": 0},
+}  # fmt: skip
 
 
 def judge(scenario: Scenario, boots: Boot | None = None) -> Callable[[Path, tuple[str, ...]], str]:
@@ -63,12 +66,16 @@ def _look(scenario: Scenario, device: Device, marks: tuple[str, ...]) -> str:
 
 
 def run(name: str, file_system: str, depth: str = "all", mutation: str = "", seed: str = "0") -> dict[str, Any]:
-    """What the laboratory found of a scenario. `depth` is "few" (for tests of every change) or "all"."""
+    """What the laboratory found of a scenario.
+
+    `depth` is "few", "all", or "child": few, and the health check in a process of its own, as on a device.
+    """
     scenario = SCENARIOS[name]
     kind = next(f for f in crashlab.FILE_SYSTEMS if f.name == file_system)
     start = sum(os.times()[:4])
     scratch = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=scratch) as folder, Boot() as boots, in_process():
+    checked = contextlib.nullcontext() if depth == "child" else in_process()
+    with tempfile.TemporaryDirectory(dir=scratch) as folder, Boot() as boots, checked:
 
         def workload(top: Path, mark: Callable[[str], None]) -> None:
             if scenario.restarted:
