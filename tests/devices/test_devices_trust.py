@@ -169,3 +169,11 @@ def test_where_there_is_no_systemd(receive, tmp_path):
     done = receive.main("unit", order(tmp_path / "home" / "edgec"))
     assert done["unit"] == "" and "no systemd" in done["note"]
     assert not (tmp_path / "home" / ".config").exists()
+
+
+def test_a_system_that_says_what_recovers_needs_no_unit(receive, tmp_path, monkeypatch):
+    monkeypatch.setattr(receive, "RECOVERS", str(tmp_path / "recovers"))
+    (tmp_path / "recovers").write_text("/etc/init.d/S90edgec\nmore\n")
+    done = receive.main("unit", order(tmp_path / "home" / "edgec"))
+    assert done == {"unit": "/etc/init.d/S90edgec", "enabled": True, "note": ""}
+    assert not (tmp_path / "home").exists()

@@ -31,6 +31,7 @@ from typing import Any
 
 SYSTEMD = "/run/systemd/system"  # there where systemd runs the machine: sd_booted(3)
 LINGER = "/var/lib/systemd/linger"
+RECOVERS = "/etc/edgec/recovers"  # who builds a system without systemd writes here what runs `edgec-rt recover` at boot
 SYSTEM_UNITS = "/etc/systemd/system"
 UNIT = "edgec-recover.service"
 LAUNCHER = """#!/bin/sh
@@ -127,6 +128,9 @@ def unit(root: str, given: dict[str, Any]) -> dict[str, Any]:
 
     Enabling is the link that `systemctl enable` makes: it needs no systemd that answers. Done again it changes nothing.
     """
+    if os.path.isfile(RECOVERS):
+        with open(RECOVERS, encoding="utf-8", errors="replace") as file:
+            return {"unit": file.readline(200).strip(), "enabled": True, "note": ""}
     if not os.path.isdir(SYSTEMD):
         note = "there is no systemd: have `edgec-rt recover` run when the device starts"
         return {"unit": "", "enabled": False, "note": note}

@@ -51,6 +51,7 @@ _FILES = {
     "etc/shells": "/bin/sh\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files\n",
     "etc/hosts": "127.0.0.1 localhost\n",
+    "etc/edgec/recovers": "/etc/board/recover\n",  # for `edgec devices setup`: there is no systemd, and none is needed
 }
 _GUEST = Path(__file__).with_name("guest")
 
