@@ -93,7 +93,8 @@ def not_older(app: str, whole: Mapping[str, Any], state: State, root: str) -> No
         raise TrustError(
             f"the bundle is older than the active version of {app!r}",
             f"its sequence is {sequence}; {active} is installed",
-            f"go back with `edgec-rt rollback {app}`, or compile it again with a sequence from {active} on",
+            f"compile it again with a sequence from {active} on (compile --sequence)"
+            + (f"; `edgec-rt rollback {app}` goes back to the version before" if state.other != "-" else ""),
             code="E511",
         )
 

@@ -102,13 +102,7 @@ class Incoming:
             BadInputError: members are missing (E942), no room (E906). RolledBackError: a hook said no (E707).
             UsageError: the app was changed meanwhile, or its trial is under way (E202). TrustError: as `begin`.
         """
-        if confirm not in ("auto", "manual") or not 0 < deadline <= MAX_DEADLINE or not 0 < tries <= MAX_TRIES:
-            raise UsageError(
-                f"confirm={confirm!r}, deadline={deadline!r}, tries={tries!r} make no sense",
-                "",
-                f"confirm is auto or manual, the deadline up to {MAX_DEADLINE:.0f} s, tries 1 to {MAX_TRIES}",
-                code="E205",
-            )
+        check_terms(confirm, deadline, tries)
         for digest in self._transfer.sizes:
             self.finish(digest)
         with locks.writing(self._where):
@@ -189,6 +183,17 @@ class Incoming:
 
     def _hooks(self, point: str) -> None:
         hooks.run_all(point, self.manifest, self._where, self.name, self.slot)
+
+
+def check_terms(confirm: str, deadline: float, tries: int = 3) -> None:
+    """Raise UsageError (E205) for terms of a trial that make no sense."""
+    if confirm not in ("auto", "manual") or not 0 < deadline <= MAX_DEADLINE or not 0 < tries <= MAX_TRIES:
+        raise UsageError(
+            f"no trial has confirm {confirm!r}, a deadline of {deadline:g} s and {tries} tries",
+            f"confirm is auto or manual, the deadline above 0 and up to {MAX_DEADLINE:.0f} s, tries 1 to {MAX_TRIES}",
+            "leave them away for auto, 60 s and 3 tries",
+            code="E205",
+        )
 
 
 def begin(

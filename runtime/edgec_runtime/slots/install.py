@@ -69,6 +69,7 @@ def install(
         UsageError: another installation is under way, or the root can't be written.
         RolledBackError: it failed its trial; the version before it stays.
     """
+    incoming.check_terms(confirm, deadline)
     where = root_.find(root)
     trusted = load_trusted(None, root=where) if trust is None else load_trusted(trust)
     with reader.open(bundle_path, trust=trusted) as bundle:

@@ -91,10 +91,10 @@ def decided(where: str, app: str) -> Outcome:
 
 def undo(where: str, app: str, state: state_.State, why: str, code: str) -> None:
     """Give the pending version up; the caller holds the root's lock. Raises OSError."""
-    gone = state.other
+    gone, version = state.other, version_of(where, app, state, state.pending)
     states.forget_pending(state, why, code)
     states.write(where, app, state)
-    journal.note(where, app, "rolled-back", identity=gone, why=state.why, code=code)
+    journal.note(where, app, "rolled-back", version=version, identity=gone, why=state.why, code=code)
 
 
 def outcome_of(
