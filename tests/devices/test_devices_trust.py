@@ -176,4 +176,4 @@ def test_a_system_that_says_what_recovers_needs_no_unit(receive, tmp_path, monke
     (tmp_path / "recovers").write_text("/etc/init.d/S90edgec\nmore\n")
     done = receive.main("unit", order(tmp_path / "home" / "edgec"))
     assert done == {"unit": "/etc/init.d/S90edgec", "enabled": True, "note": ""}
-    assert not (tmp_path / "home").exists()
+    assert not (tmp_path / "home" / ".config").exists()
