@@ -357,3 +357,50 @@ def test_a_load_of_a_committed_app_asks_for_no_clock(device, well, monkeypatch):
 
 def test_answers_differ_between_the_models_of_these_tests():
     assert len({answer.tobytes() for answer in ANSWERS.values()}) == len(ANSWERS)
+
+
+def test_a_trial_that_another_process_runs_is_waited_for(device, well, monkeypatch):
+    """Asked for twice at once: one tries, both say how it ended; nothing else comes in meanwhile."""
+    from threading import Event, Thread
+
+    from edgec_runtime.slots import health
+
+    device.install(release(1))
+    device.send(release(2, "Mul"))
+    begun, go_on, checks = Event(), Event(), []
+
+    def check(*_, **__):
+        checks.append(1)
+        begun.set()
+        assert go_on.wait(60)
+        return health.Health(True, "", "", {}, {})
+
+    monkeypatch.setattr(health, "check", check)
+    said = []
+    one = Thread(target=lambda: said.append(trial("tiny", root=device.root)))
+    one.start()
+    assert begun.wait(60)
+    two = Thread(target=lambda: said.append(trial("tiny", root=device.root)))
+    two.start()
+    with pytest.raises(UsageError) as caught:
+        device.send(release(3, "Max"))
+    assert caught.value.code == "E202" and device.gets() == "1.0 Add"
+    with pytest.raises(UsageError):
+        remove.remove("tiny")
+    go_on.set()
+    one.join()
+    two.join()
+    assert [(outcome.result, outcome.version) for outcome in said] == [("committed", "2.0")] * 2 and len(checks) == 1
+
+
+def test_a_slot_that_is_damaged_can_be_left_by_going_back(device, well):
+    device.install(release(1))
+    device.install(release(2, "Mul"))
+    (device.root / "apps" / "tiny" / "slots" / "b" / "ready.json").write_bytes(b"{}")
+    with pytest.raises(TrustError):
+        device.gets()
+    assert "damaged" in status.status("tiny")[0]["problem"]
+    assert rollback("tiny").version == "1.0" and device.runs() == "1.0 Add"
+    with pytest.raises(TrustError):
+        rollback("tiny")
+    assert device.install(release(2, "Mul")).result == "committed" and device.runs() == "2.0 Mul"
