@@ -8,6 +8,7 @@ from typing import Any
 
 import edgec_runtime.bundle as reader
 from edgec.bundle import recipe as recipes
+from edgec.bundle import seal
 from edgec.compiler import compile
 from edgec.errors import NotIdenticalError
 from edgec.progress import Progress, silent
@@ -33,7 +34,7 @@ def rebuild(
         new = Path(output) if output else Path(folder) / "rebuilt.edge"
         compile(model, recipe.request.boards, output=new, calib=calib, eval=eval, recipe=recipe, progress=progress)
         with reader.open(new, allow_unsigned=True) as made:
-            if made.identity == old.identity:
+            if made.identity == old.identity or seal.same(made.manifest, old.manifest):
                 return {"identical": True, "identity": old.identity, "members": len(old.manifest["members"])}
             before = {m["name"]: m["sha256"] for m in old.manifest["members"]}
             after = {m["name"]: m["sha256"] for m in made.manifest["members"]}

@@ -43,9 +43,10 @@ def diff(a: Bundle, b: Bundle) -> dict[str, Any]:
     if recipes[0] and recipes[1]:
         found["tools"] = _keys(recipes[0].tools, recipes[1].tools)
         found["asked"] = _keys(recipes[0].request.as_dict(), recipes[1].request.as_dict())
+    sealed = {name for m in (first, second) for name in m.get("encryption", {}).get("members", {})}
     found["weights"] = {
         name: changed
-        for name in sorted(members[0].keys() & members[1].keys())
+        for name in sorted((members[0].keys() & members[1].keys()) - sealed)
         if name.endswith(".onnx") and members[0][name] != members[1][name] and (changed := _weights(a, b, name))
     }
     return {field: value for field, value in found.items() if value}

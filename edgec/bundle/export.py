@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from edgec.bundle import atomic
+from edgec.bundle import atomic, seal
 from edgec.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def export(bundle: Bundle, destination: str | os.PathLike[str]) -> dict[str, Any
         raise UsageError(
             f"{folder} is there already", "A package is written whole, into a new folder.", "Name another."
         )
+    seal.refuse(bundle.manifest, "exported")
     payloads = [p for p in bundle.manifest["payloads"] if p["engine"] == "onnxruntime"]
     left_out = {p["id"]: f"is for {p['engine']}" for p in bundle.manifest["payloads"] if p["engine"] != "onnxruntime"}
     if not payloads:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgec.bundle import atomic, keys, writer
 from edgec.bundle.keys import Signer
-from edgec.errors import BadInputError
+from edgec.errors import BadInputError, Error, UnsupportedError
 from edgec_runtime.bundle import reader
 from edgec_runtime.bundle.manifest import SEALED
 from edgec_runtime.sealed import chunks, wrapped
@@ -110,6 +111,45 @@ def kept(key_id: str) -> bytes | None:
     except (OSError, ValueError) as e:
         raise BadInputError(f"The content key {path} can't be read", str(e), code="E964") from e
     return key
+
+
+def keep_here(content_key: bytes) -> str:
+    """Let this machine's own runtime open what is sealed with the key, as a device would: "", or why it can't."""
+    from edgec_runtime import root
+    from edgec_runtime.sealed import device_key
+
+    try:
+        where = root.find()
+        wrapped.add(where, wrapped.wrap(content_key, [device_key.create(where)]))
+    except Error as e:
+        return f"{e.what}: {e.why}" if e.why else e.what
+    except OSError as e:
+        return str(e)
+    return ""
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two manifests are of the same bundle, sealed or not: the same plaintext, and the same of all the rest."""
+    return _plaintext(one) == _plaintext(other)
+
+
+def refuse(manifest: Mapping[str, Any], what: str) -> None:
+    """Raise UnsupportedError (E966) for a bundle that is encrypted; `what` can't be done with it."""
+    if "encryption" in manifest:
+        raise UnsupportedError(
+            f"An encrypted bundle can't be {what}",
+            f"{manifest['app']['name']}'s models are readable for devices that have its key, nobody else.",
+            "Take the bundle that it was made of, before 'edgec sign --encrypt'.",
+            code="E966",
+        )
+
+
+def _plaintext(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    plain = manifest.get("encryption", {}).get("members", {})
+    members = {
+        m["name"]: (plain.get(m["name"], m)["sha256"], plain.get(m["name"], m)["size"]) for m in manifest["members"]
+    }
+    return {**{k: v for k, v in manifest.items() if k not in ("members", "encryption")}, "members": members}
 
 
 def _path(key_id: str) -> Path:

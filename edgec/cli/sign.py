@@ -55,6 +55,8 @@ def command(out: Output, file: str, names: tuple[str, ...], encrypt: bool, outpu
         sealed = seal.seal(file, output, signers, content_key=key)
         file, identity = output, sealed.identity
         out.line(f"{file}: encrypted; its key is kept in {kept}")
+        if why := seal.keep_here(key):
+            out.line(f"this machine itself can't run it: {why}", "yellow")
     else:
         identity, _ = writer.sign(file, *signers)
     ids = [signer.public_key.keyid for signer in signers]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import edgec_runtime.bundle as reader
 from edgec import arrays
+from edgec.bundle import seal
 from edgec.errors import UnsupportedError, UsageError
 from edgec.measure.bench import golden_input
 from edgec_runtime import select
@@ -94,6 +95,7 @@ def emulated(
             progress(1)
             continue
         with reader.open(file, allow_unsigned=allow_unsigned) as bundle, tempfile.TemporaryDirectory() as folder:
+            seal.refuse(bundle.manifest, "run on an emulated core")
             feed = golden_input(bundle) if feed is None else feed
             for entry in _usable(bundle.manifest["payloads"], core.model, trusted=bundle.trusted):
                 label = f"{entry['precision']} {entry['engine']} {entry['board']}"

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import edgec_runtime as rt
-from edgec.bundle import keys, seal, writer
-from edgec.errors import BadInputError
+from edgec.bundle import diff, export, keys, seal, writer
+from edgec.errors import BadInputError, UnsupportedError
 from edgec_runtime.bundle import reader
 from edgec_runtime.errors import TrustError
 from edgec_runtime.sealed import chunks, device_key, wrapped
@@ -121,6 +121,29 @@ def test_content_keys_are_kept(own_folders):
     with pytest.raises(BadInputError) as caught:
         seal.keep(key)
     assert caught.value.code == "E964"
+
+
+def test_what_other_tools_see(bundle, tmp_path, signer, own_folders, monkeypatch):
+    key = seal.new_key()
+    seal.seal(bundle, tmp_path / "sealed.edge", [signer], content_key=key)
+    with (
+        reader.open(bundle, allow_unsigned=True) as plain,
+        reader.open(tmp_path / "sealed.edge", allow_unsigned=True) as sealed,
+    ):
+        assert seal.same(plain.manifest, sealed.manifest) and plain.manifest != sealed.manifest
+        assert not seal.same({**plain.manifest, "app": {}}, sealed.manifest)
+        assert diff.diff(plain, sealed)["members"].keys() == {MODEL} and "weights" not in diff.diff(plain, sealed)
+        seal.refuse(plain.manifest, "exported")
+        with pytest.raises(UnsupportedError) as caught:
+            export.export(sealed, tmp_path / "package")
+        assert caught.value.code == "E966" and not (tmp_path / "package").exists()
+    with pytest.raises(TrustError, match="no key to decrypt"):
+        rt.load(tmp_path / "sealed.edge", allow_unsigned=True)
+    assert seal.keep_here(key) == "" and seal.keep_here(key) == ""
+    with rt.load(tmp_path / "sealed.edge", allow_unsigned=True) as loaded:
+        assert np.array_equal(loaded.run({"x": X})["y"], 2 * X)
+    monkeypatch.setenv("EDGEC_ROOT", str(bundle))
+    assert seal.keep_here(key) != ""
 
 
 def test_what_is_refused(bundle, tmp_path, signer):

@@ -21,7 +21,6 @@ X = np.arange(6, dtype=np.float32).reshape(2, 3)
 @pytest.fixture
 def sealed(pi, tmp_path, monkeypatch):
     """An encrypted bundle, signed by a key that the board trusts; the board's root is this process's, to look into."""
-    monkeypatch.setenv("EDGEC_ROOT", str(pi.root))
     raw = bytes.fromhex(keys.development_key().public_key.keyval["public"])
     (pi.root / "trust" / f"{store.key_id(raw)}.pem").write_bytes(store.to_pem(raw))
     plain = boards.bundle(tmp_path / "plain.edge", weights=b"the model is a secret " * 5000)
@@ -29,6 +28,9 @@ def sealed(pi, tmp_path, monkeypatch):
     assert done.code == 0, done.err
     said = done.json
     assert seal.kept(said["content_key_id"]) is not None and said["file"].endswith("sealed.edge")
+    assert edgec("verify", tmp_path / "sealed.edge").code == 0  # this machine opens it too
+    monkeypatch.setenv("EDGEC_ROOT", str(pi.root))
+    assert not (pi.root / "sealed").exists() and not (pi.root / "trust" / "device.key").exists()
     return tmp_path / "sealed.edge"
 
 
