@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import errno
+import io
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from edgec_runtime.errors import Error, TrustError, UsageError
+from edgec_runtime.trust import __main__ as trust_command
 from edgec_runtime.trust import clock, metadata, rotate, store
 from tests.runtime.conftest import private_key, public_raw
 from tests.trust import made_roots as made
@@ -133,3 +138,30 @@ def test_a_chain_that_breaks_off_keeps_what_came_before(device: Path) -> None:
     refused("E516", bad, version=2)
     assert rotate.update([]) == 2
     assert rotate.update([made.root(1 + n) for n in (2, 3, 4)]) == 5
+
+
+def told(data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict]:
+    """What `python -m edgec_runtime.trust` says to this standard input."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    code = trust_command.main()
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_the_command_that_setup_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEC_ROOT", str(tmp_path / "device"))
+
+    def chain(*envelopes: bytes) -> bytes:
+        return json.dumps({"chain": [base64.b64encode(data).decode() for data in envelopes]}).encode()
+
+    assert told(chain(made.root(1)), monkeypatch, capsys) == (0, {"version": 1, "before": 0})
+    assert told(chain(made.root(1), made.root(2)), monkeypatch, capsys) == (0, {"version": 2, "before": 1})
+    code, said = told(chain(made.root(1)), monkeypatch, capsys)
+    assert (code, said["error"]["code"], said["error"]["exit_code"]) == (5, "E524", 5)
+    assert told(chain(), monkeypatch, capsys)[1]["error"]["code"] == "E524"
+    for junk in (b"", b"[]", b"{", b'{"chain": 5}', b'{"chain": ["x"]}', b'{"chain": [5]}', b"[" * 100_000, b"\xff"):
+        code, said = told(junk, monkeypatch, capsys)
+        assert code in (5, 9) and said["error"]["what"], junk[:20]
+    now = rotate.current()
+    assert now is not None and now.version == 2
