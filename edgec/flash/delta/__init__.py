@@ -20,6 +20,7 @@ from edgec_runtime import delta as format_
 
 _DICTIONARY = 1 << 20  # what the device's decoder must hold
 _KINDS = {width: kind for kind, width in format_.WIDTHS.items() if kind != format_.HALVES}
+_SAMPLE = 1 << 18  # bytes that choose among the tunings where there are many more
 _WORTH = 4096  # bytes from which on trying more than one tuning saves more than a few
 _TUNINGS = tuple(t for t in product((0, 1, 3), (0, 2), (0, 2)) if t[0] + t[1] <= 4)  # lc, lp, pb: see the xz manual
 
@@ -82,14 +83,20 @@ def _compressed(data: bytes) -> tuple[int, bytes]:
     Terms of weights that all moved are noise without repetitions: Huffman's codes alone fit those better than LZMA.
     """
 
-    def tuned(lc: int, lp: int, pb: int) -> bytes:
+    def tuned(data: bytes, lc: int, lp: int, pb: int) -> bytes:
         lzma2 = {"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}
         filters = [{**lzma2, "lc": lc, "lp": lp, "pb": pb}]
         return lzma.compress(data, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=filters)
 
     huffman = zlib.compressobj(9, zlib.DEFLATED, -15, 9, zlib.Z_HUFFMAN_ONLY)
     with ThreadPoolExecutor(os.cpu_count()) as threads:  # liblzma works without Python's lock
-        best = min(threads.map(lambda tuning: tuned(*tuning), _TUNINGS[: None if len(data) > _WORTH else 1]), key=len)
+        tunings = _TUNINGS[: None if len(data) > _WORTH else 1]
+        if len(data) > 2 * _SAMPLE:  # parts of it tell which tunings are worth the time
+            step = len(data) // 4
+            sample = b"".join(data[n * step : n * step + _SAMPLE // 4] for n in range(4))
+            sizes = list(threads.map(lambda tuning: len(tuned(sample, *tuning)), tunings))
+            tunings = tuple(tunings[n] for n in sorted(range(len(tunings)), key=sizes.__getitem__)[:2])
+        best = min(threads.map(lambda tuning: tuned(data, *tuning), tunings), key=len)
     return min(((format_.XZ, best), (format_.DEFLATE, huffman.compress(data) + huffman.flush())), key=_size)
 
 
