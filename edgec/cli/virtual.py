@@ -38,7 +38,7 @@ def command() -> None:
 def start(out: Output, name: str, cpu: str | None) -> None:
     """Start the virtual board NAME; it is made where it is not there.
 
-    The first one downloads 85 MB of Debian's packages (half a minute, no root). It runs on in the background.
+    The first one downloads 75 MB of Debian's packages (half a minute, no root). It runs on in the background.
     """
     from edgec.devices import virtual
 

@@ -7,8 +7,10 @@ before the board first answers (`owned`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,23 +103,24 @@ def start(
     if cpu is not None and cpu not in virtual.CPUS:
         known = ", ".join(virtual.CPUS)
         raise UsageError(f"no virtual board has a '{cpu}'", f"there are {known}", "Take one of them.", code="E1054")
-    made = not where.is_dir()
-    if not made and cpu not in (None, (has := virtual.open(where).cpu)):
+    if where.is_dir() and cpu not in (None, (has := virtual.open(where).cpu)):
         raise UsageError(
             f"the virtual board '{name}' has a {has}", "a board keeps its CPU",
             f"Start another one, or first: edgec devices virtual remove {name}", code="E1054",
         )  # fmt: skip
     image = virtual.prepare(progress=progress)
-    board = virtual.create(where, image, name=name, cpu=cpu or CPU) if made else virtual.open(where)
-    progress("booting")
-    seconds = board.start(image)
-    board = virtual.open(where)  # its port may be another
+    with _locked(where):
+        made = not where.is_dir()  # another process may have been faster
+        board = virtual.create(where, image, name=name, cpu=cpu or CPU) if made else virtual.open(where)
+        progress("booting")
+        seconds = board.start(image)
+        board = virtual.open(where)  # its port may be another
     ssh = owned.write(at.host, port=board.port, user=board.user, key=board.client_key, host_key=board.host_key)
     found = asyncio.run(_probed(at))
     description = where / f"{name}.toml"
     fields = {**board_.fields(found, date=now[:10]), "title": f"Virtual board, emulated ({virtual.CPUS[board.cpu]})"}
     description.write_text(board_.toml(fields), encoding="utf-8")
-    if device is None:
+    if inventory.find(name) is None:
         inventory.add(at, name=name, board=str(description), now=now)
     inventory.note(at, now=now, probe=found.as_dict())
     return Started(board, at, ssh, seconds, made, found, description)
@@ -141,6 +144,16 @@ def remove(name: str = NAME) -> None:
         inventory.remove(str(at))
     owned.remove(at.host)
     shutil.rmtree(board.folder)
+    board.folder.with_name(f"{board.folder.name}.lock").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(where: Path) -> Iterator[None]:
+    """One process at a time makes or starts a board."""
+    where.parent.mkdir(parents=True, exist_ok=True)
+    with open(where.with_name(f"{where.name}.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 async def _probed(at: Address) -> Probe:
