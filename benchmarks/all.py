@@ -10,6 +10,7 @@ STEPS = (
     ["-m", "benchmarks.call_overhead"],
     ["-m", "benchmarks.cold_start"],
     ["-m", "benchmarks.bundles"],
+    ["-m", "benchmarks.verify_cost", "here"],
     ["benchmarks/quantize_plain.py"],
     ["benchmarks/quantize_corrections.py"],
     ["-m", "benchmarks.int8_speed"],

@@ -66,6 +66,12 @@ def _bundle(out: Output, file: str, allow_unsigned: bool) -> tuple[dict[str, Any
         )
         out.line(f"identity {bundle.identity}")
         out.line(f"signed by {signed}")
+        if "floor" in m["app"]:
+            out.line(f"security floor {m['app']['floor']}: once confirmed, nothing with a lower sequence is installed")
+        if "expires" in m["app"]:
+            out.line(f"to be installed until {m['app']['expires']}")
+        for point, names in m.get("hooks", {}).items():
+            out.line(f"the device's own hooks at {point}: {', '.join(names)}")
         _ports(out, m["inputs"], m["outputs"])
         rows = []
         for p in m["payloads"]:
