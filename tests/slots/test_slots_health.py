@@ -60,8 +60,8 @@ def bad(number=2):
         ("os.kill(os.getpid(), signal.SIGKILL)", "E705", "memory runs out"),
         ("os._exit(3)", "E705", "without a word"),
         ("os.write(1, b'{no json'); raise SystemExit(4)", "E705", "without a word"),
-        ("time.sleep(600)", "E706", "trying bad"),
-        ("os.fork(); time.sleep(600)", "E706", "trying bad"),
+        ("time.sleep(600)", "E706", "its health check was not done in 2 s"),
+        ("os.fork(); time.sleep(600)", "E706", "its health check was not done in 2 s"),
         ("os.killpg(os.getpgrp(), signal.SIGKILL)", "E705", "died while trying bad"),
     ],
 )

@@ -178,7 +178,8 @@ def accept(where: str, app: str, state: state_.State, manifest: Mapping[str, Any
     swap(state)
     here = state_.printable(cpu.name())
     known = state.latency if state.latency_cpu == here else {}
-    state.latency, state.latency_cpu = {**latency, **known}, here if latency or known else ""
+    state.latency = {**known, **{name: taken for name, taken in latency.items() if name not in known}}
+    state.latency_cpu = here if state.latency else ""
     ids = [entry["id"] for entry in manifest["payloads"]]
     state.more = preference.surviving(state, ids, cpu.name())
     state.floor = max(state.floor, int(manifest["app"].get("floor", 0)))
