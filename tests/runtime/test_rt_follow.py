@@ -13,9 +13,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgec_runtime as rt
-from edgec_runtime.errors import BadInputError, MissingError, UsageError
+from edgec_runtime.errors import BadInputError, MissingError, RolledBackError, UsageError
 from edgec_runtime.slots import follow, state
 from edgec_runtime.slots.install import install
+from edgec_runtime.slots.remove import remove
+from edgec_runtime.slots.rollback import rollback
 
 MODEL = "payloads/onnxruntime/model.onnx"
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -34,11 +36,11 @@ def times(number, *, shape=(2, 3), dtype=TensorProto.FLOAT, names=("x", "y")):
 def put(kit, tmp_path, root):
     """put(3) installs version 3.0 of the app, which answers 3 · x."""
 
-    def make(number, *, data=None, **manifest):
+    def make(number, *, data=None, confirm="auto", deadline=60.0, **manifest):
         kit.manifest["app"] = {"name": "tiny", "version": f"{number}.0", "sequence": number}
         kit.files[MODEL] = data if data is not None else times(number)
         kit.manifest.update(manifest)
-        install(kit.write(tmp_path))
+        install(kit.write(tmp_path), confirm=confirm, deadline=deadline)
 
     return make
 
@@ -57,21 +59,6 @@ def until(true, seconds=20.0):
     while not true():
         assert time.monotonic() < end, "it took too long"
         time.sleep(0.005)
-
-
-def swap_states(root):
-    """What a rollback writes: the other slot is the active one."""
-    folder = root / "apps" / "tiny"
-    now = state.read(str(folder), "tiny")
-    slot = "b" if now.active == "a" else "a"
-    ready = (folder / "slots" / slot / "ready.json").read_bytes()
-    import binascii
-    import json
-
-    now.active, now.identity, now.seq = slot, json.loads(ready)["identity"], now.seq + 1
-    now.ready = f"{binascii.crc32(ready):08x}"
-    (folder / "new").write_bytes(state.encode(now))
-    os.rename(folder / "new", folder / "state")
 
 
 def test_an_update_is_taken_up_between_calls(put):
@@ -95,11 +82,40 @@ def test_a_rollback_is_followed_too(put, root):
     put(2)
     with rt.load(app="tiny", follow=True) as model:
         assert factor(model) == 2
-        swap_states(root)
+        rollback("tiny")
         until(lambda: factor(model) == 1)
         assert model.info["app"]["version"] == "1.0"
-        swap_states(root)
+        rollback("tiny")
         until(lambda: factor(model) == 2)
+
+
+def test_a_version_on_probation_is_followed_and_left_when_its_time_is_up(put):
+    put(1)
+    with rt.load(app="tiny", follow=True) as model:
+        put(2, confirm="manual", deadline=3.0)
+        until(lambda: factor(model) == 2)
+        until(lambda: factor(model) == 1)  # nobody wrote a state: the deadline has passed
+        assert model.info["app"]["version"] == "1.0" and model.info["follow"]["updates"] == 2
+
+
+def test_a_version_that_fails_its_trial_is_never_seen(put):
+    put(1)
+    with rt.load(app="tiny", follow=True) as model:
+        with pytest.raises(RolledBackError):
+            put(2, data=b"no model")
+        until(lambda: factor(model) and model._seen == follow._stamp(model._path))
+        assert factor(model) == 1 and model.info["follow"] == {"app": "tiny", "updates": 0, "held": None}
+
+
+def test_an_app_that_is_removed_by_its_command_runs_on(put):
+    put(1)
+    with rt.load(app="tiny", follow=True) as model:
+        remove("tiny")
+        until(lambda: factor(model) == 1 and model.info["follow"]["held"])
+        assert "not installed" in model.info["follow"]["held"]["why"] and factor(model) == 1
+        put(2)
+        until(lambda: factor(model) == 2)
+        assert model.info["follow"]["held"] is None
 
 
 def test_a_write_of_the_state_that_changes_nothing_loads_nothing(put, root, monkeypatch):
