@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgec_runtime as rt
 from edgec_runtime.errors import BadInputError, MissingError, RolledBackError, UsageError
-from edgec_runtime.slots import follow, state
+from edgec_runtime.slots import follow, health, state
 from edgec_runtime.slots.install import install
 from edgec_runtime.slots.remove import remove
 from edgec_runtime.slots.rollback import rollback
@@ -33,16 +33,24 @@ def times(number, *, shape=(2, 3), dtype=TensorProto.FLOAT, names=("x", "y")):
 
 
 @pytest.fixture
-def put(kit, tmp_path, root):
-    """put(3) installs version 3.0 of the app, which answers 3 · x."""
+def installing(kit, tmp_path, root, monkeypatch):
+    """put(3) installs version 3.0 of the app, which answers 3 · x; it counts as well unless its health is looked at."""
 
-    def make(number, *, data=None, confirm="auto", deadline=60.0, **manifest):
+    def make(number, *, data=None, look=False, confirm="auto", deadline=60.0, **manifest):
         kit.manifest["app"] = {"name": "tiny", "version": f"{number}.0", "sequence": number}
         kit.files[MODEL] = data if data is not None else times(number)
         kit.manifest.update(manifest)
-        install(kit.write(tmp_path), confirm=confirm, deadline=deadline)
+        with monkeypatch.context() as patch:
+            if not look:  # a process of its own each time, which is not what these tests are about
+                patch.setattr(health, "check", lambda *_, **__: health.Health(True, "", "", {"ok": True}, {}))
+            install(kit.write(tmp_path), confirm=confirm, deadline=deadline)
 
     return make
+
+
+@pytest.fixture
+def put(installing):
+    return installing
 
 
 def tensor(name, shape=(2, 3), dtype="float32"):
@@ -92,7 +100,7 @@ def test_a_rollback_is_followed_too(put, root):
 def test_a_version_on_probation_is_followed_and_left_when_its_time_is_up(put):
     put(1)
     with rt.load(app="tiny", follow=True) as model:
-        put(2, confirm="manual", deadline=3.0)
+        put(2, confirm="manual", deadline=1.0)
         until(lambda: factor(model) == 2)
         until(lambda: factor(model) == 1)  # nobody wrote a state: the deadline has passed
         assert model.info["app"]["version"] == "1.0" and model.info["follow"]["updates"] == 2
@@ -102,7 +110,7 @@ def test_a_version_that_fails_its_trial_is_never_seen(put):
     put(1)
     with rt.load(app="tiny", follow=True) as model:
         with pytest.raises(RolledBackError):
-            put(2, data=b"no model")
+            put(2, data=b"no model", look=True)
         until(lambda: factor(model) and model._seen == follow._stamp(model._path))
         assert factor(model) == 1 and model.info["follow"] == {"app": "tiny", "updates": 0, "held": None}
 

@@ -8,8 +8,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgec_runtime as rt
 from edgec_runtime.errors import UsageError
-from edgec_runtime.slots.install import install
-from tests.runtime.test_rt_follow import MODEL, tensor, until
+from tests.runtime.test_rt_follow import installing, tensor, until
+
+__all__ = ["installing"]
 
 
 def sums(number):
@@ -26,13 +27,13 @@ def sums(number):
 
 
 @pytest.fixture
-def put(kit, tmp_path, root):
+def put(request):
+    """put(3) installs version 3.0, which sums 3 · x."""
+    install = request.getfixturevalue("installing")
+
     def make(number):
-        kit.manifest["app"] = {"name": "tiny", "version": f"{number}.0", "sequence": number}
-        kit.manifest["inputs"] = tensor("x", (2,)) + tensor("s", (2,))
-        kit.manifest["outputs"] = tensor("y", (2,)) + tensor("s2", (2,))
-        kit.files[MODEL] = sums(number)
-        install(kit.write(tmp_path))
+        inputs, outputs = ([*tensor(a, (2,)), *tensor(b, (2,))] for a, b in ("xs", ("y", "s2")))
+        install(number, data=sums(number), inputs=inputs, outputs=outputs)
 
     return make
 

@@ -14,7 +14,7 @@ import edgec_runtime as rt
 from edgec_runtime.engines import onnxruntime_capi
 from tests.runtime.test_rt_follow import MODEL, times
 
-VERSIONS = 6
+VERSIONS = 4
 INSTALL = "import sys\nfrom edgec_runtime.slots.install import install\nfor path in sys.argv[1:]: install(path)"
 
 
