@@ -54,14 +54,16 @@ class Bundle:
         return ANSWERS[self.version]
 
 
-def bundle(version: int, *, good: bool = True, sequence: int | None = None, keys: Iterable[int] = (1,)) -> Bundle:
+def bundle(version: int, *, good: bool = True, floor: int = 0, keys: Iterable[int] = (1,)) -> Bundle:
     """Version `version` of the app: one ONNX model of its own, golden inputs and answers (wrong ones if not good)."""
     import onnx
 
     model = onnx.load_model_from_string(tiny_model(op=OPS[version]))
     model.doc_string = random.Random(version).randbytes(PADDING // 2).hex()
     kit = Kit(files={"payloads/onnxruntime/model.onnx": model.SerializeToString()})
-    kit.manifest["app"] = {"name": APP, "version": f"{version}.0.0", "sequence": sequence or version}
+    kit.manifest["app"] = {"name": APP, "version": f"{version}.0.0", "sequence": version}
+    if floor:
+        kit.manifest["app"]["floor"] = floor
     kit.files["golden/inputs.bin"] = tensors.encode([tensors.Item("0/x", "float32", (2, 3), floats(FEED))])
     answer = ANSWERS[version] if good else tuple(x + 3 for x in ANSWERS[version])
     kit.files["golden/out.bin"] = tensors.encode([tensors.Item("0/y", "float32", (2, 3), floats(answer))])

@@ -49,8 +49,9 @@ def _look(scenario: Scenario, device: Device, marks: tuple[str, ...]) -> str:
     if found := wrong(device):
         return f"after recovery: {found}"
     version, promise = device.current(), marks[-1] if marks else ""
-    if version not in scenario.allowed[promise]:
-        return f"after {promise or 'nothing promised'!r}: version {version}, not {scenario.allowed[promise]}"
+    due = scenario.allowed[promise.partition(":")[0]]
+    if version not in due:
+        return f"after {promise or 'nothing promised'!r}: version {version}, not {due}"
     if found := scenario.also(device, marks):
         return f"after recovery: {found}"
     before = device.state().seq if version is not None else 0

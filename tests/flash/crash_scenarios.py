@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgec_runtime.bundle import dsse
+from edgec_runtime.errors import TrustError
+from edgec_runtime.sealed import device_key
 from edgec_runtime.slots import collect, files, incoming
 from edgec_runtime.trust import rotate, store
 from tests.flash.crash_device import Bundle, Device, bundle, garbage
@@ -202,7 +205,89 @@ def cramped(device: Device, mark: Mark) -> None:
         files.free_bytes = real
 
 
-# --- key rotation
+def patching(device: Device, mark: Mark) -> None:
+    """The new version's members as patches of the old one's, where the device has one of the same kind."""
+    old, new = version(1), version(2)
+    with incoming.begin(new.envelope, root=device.root) as coming:
+        for member in coming.members:
+            if member.have == 0:
+                base = min(old.members, key=lambda digest: abs(len(old.members[digest]) - member.size))
+                coming.patch(member.sha256, base, io.BytesIO(patch_of(old.members[base], new.members[member.sha256])))
+                coming.finish(member.sha256)
+        coming.commit()
+    mark("acknowledged")
+    mark(device.trial().result)
+
+
+@cache
+def patch_of(old: bytes, new: bytes) -> bytes:
+    from edgec.flash import delta
+
+    return delta.encode(old, new)
+
+
+# --- trust: the floor, the root metadata, the device's own key
+
+
+@cache
+def with_floor(number: int) -> Bundle:
+    return bundle(number, floor=number)
+
+
+def raising_the_floor(device: Device, mark: Mark) -> None:
+    device.transfer(with_floor(2))
+    mark("acknowledged")
+    mark(device.trial().result)
+
+
+def floor_is_kept(device: Device, marks: tuple[str, ...]) -> str:
+    """It rises with the commit, not before (or the old version would be locked out), and never falls."""
+    due = 2 if device.current() == 2 else 0
+    return "" if device.state().floor == due else f"the floor is {device.state().floor}, not {due}"
+
+
+def remove_and_try_the_old(device: Device) -> None:
+    device.install(with_floor(2))
+    device.remove()
+    try:
+        device.install(version(1))
+    except TrustError:
+        device.install(version(3))
+    else:
+        raise AssertionError("a version below the security floor was installed")
+
+
+def pinning(device: Device, mark: Mark) -> None:
+    rotate.pin(root_metadata(1), root=device.root)
+    mark("pinned")
+
+
+def somebody_is_trusted(device: Device, marks: tuple[str, ...]) -> str:
+    if not store.load_trusted(None, root=device.root):
+        return "nobody is trusted"
+    return "" if not marks or rotate.current(root=device.root) else "the pinned root metadata is gone"
+
+
+def pin_again(device: Device) -> None:
+    pinning(device, lambda text: None)
+    device.install(version(2))
+
+
+def making_a_key(device: Device, mark: Mark) -> None:
+    mark(f"key:{device_key.create(str(device.root)).hex()}")
+
+
+def key_is_kept(device: Device, marks: tuple[str, ...]) -> str:
+    found = device_key.public(str(device.root))
+    due = marks[-1].partition(":")[2] if marks else ""
+    return "" if not due or (found is not None and found.hex() == due) else "the device's key is not the one it told"
+
+
+def key_again(device: Device) -> None:
+    before = device_key.public(str(device.root))
+    assert device_key.create(str(device.root)) == (before or device_key.public(str(device.root)))
+    device.install(version(2))
+
 
 ROOT_KEYS, RELEASE_KEYS = (11, 12), (1, 2)
 
@@ -326,6 +411,15 @@ SCENARIOS: dict[str, Scenario] = {
     "room made": Scenario(
         with_versions(1, 2), cramped, {"": {2, 3}, "acknowledged": {3}, "committed": {3}}, then_install(3), {3}
     ),
+    "delta": Scenario(
+        with_versions(1), patching, {"": {1, 2}, "acknowledged": {2}, "committed": {2}}, then_install(2), {2}
+    ),
+    "security floor": Scenario(
+        with_versions(1), raising_the_floor, {"": {1, 2}, "acknowledged": {2}, "committed": {2}},
+        remove_and_try_the_old, {3}, floor_is_kept,
+    ),
+    "pinning": Scenario(with_versions(1), pinning, {"": {1}, "pinned": {1}}, pin_again, {2}, somebody_is_trusted),
+    "device key": Scenario(with_versions(1), making_a_key, {"": {1}, "key": {1}}, key_again, {2}, key_is_kept),
     "key rotation": Scenario(
         rooted, rotating, {"": {1}, "root 2": {1}, "root 4": {1}}, rotate_again, {2}, root_is_kept
     ),

@@ -61,12 +61,12 @@ def public(root: str) -> bytes | None:
 
 
 def create(root: str) -> bytes:
-    """Make the device's key where there is none yet, durably; the public key. Raises UsageError, OSError."""
+    """Make the device's key where there is none yet, durably; the public key. Raises UsageError; BadInputError: no room."""
     from edgec_runtime.slots import files
-    from edgec_runtime.slots.locks import locked
+    from edgec_runtime.slots.locks import locked, writing
 
     crypto.find()
-    with locked(root):
+    with writing(root), locked(root):
         if not os.path.lexists(path(root)):
             stage = os.path.join(root, "stage")
             files.make_folders(stage)

@@ -73,12 +73,12 @@ def add(root: str, record: dict[str, Any]) -> str:
     Raises TrustError: it is for other devices (E532), or does not open (E534).
     """
     from edgec_runtime.slots import files
-    from edgec_runtime.slots.locks import locked
+    from edgec_runtime.slots.locks import locked, writing
 
     private = device_key.private(root)
     own = _own(record, private)
     _open(own, private)
-    with locked(root):
+    with writing(root), locked(root):
         stage = os.path.join(root, "stage")
         for folder in (stage, os.path.join(root, "sealed")):
             files.make_folders(folder)
