@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from edgec.devices import inventory, owned, virtual
 from edgec.devices.address import Address
 from edgec.errors import BadInputError, MissingError, UnsupportedError, UsageError
-from edgec_toolchains.boards.virtual import board, cpio, keys, machine, system
+from edgec_toolchains.boards import virtual as boards
+from edgec_toolchains.boards.virtual import board, cpio, disk, keys, machine, system
 from tests.command import edgec
 
 NAMES = st.text("abcxyz019_-", min_size=1, max_size=12)
@@ -157,3 +158,22 @@ def test_a_devices_name_is_a_target() -> None:
 def test_run_takes_no_flags_that_would_be_ignored(arguments: tuple[str, ...], word: str) -> None:
     said = edgec(*arguments)
     assert said.code == 2 and word in said.err
+
+
+def test_the_systems_disk_is_roots_whoever_makes_it(
+    image: boards.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mke2fs takes the owners that the files have here: without root they would be this user's."""
+    folder = tmp_path / "a root"
+    (folder / "etc").mkdir(parents=True)
+    (folder / "etc" / "a file").write_bytes(b"x" * 5000)
+    (folder / "bin").symlink_to("usr/bin")
+    if os.geteuid() == 0:
+        for path in (folder / "etc", folder / "etc" / "a file"):
+            os.chown(path, 1234, 1234)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    disk.system(image.tools, folder, tmp_path / "disk.ext4")
+    said = image.tools.run("sbin/debugfs", ["-R", "ls -p /etc", tmp_path / "disk.ext4"])
+    (line,) = [line.split("/") for line in said.splitlines() if "a file" in line]
+    assert line[3:5] == ["0", "0"] and line[6] == "5000"
+    image.tools.run("sbin/e2fsck", ["-fn", tmp_path / "disk.ext4"])
