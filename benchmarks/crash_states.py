@@ -1,6 +1,8 @@
 """Every crash state and every kill: the large enumeration behind docs/flash_power.md.
 
-    python -m benchmarks.crash_states [--workers 2] [--seeds 1]     writes benchmarks/results/crash_states.json
+    python -m benchmarks.crash_states [--workers 2] [--seeds 1] [--scenario NAME …]
+
+writes benchmarks/results/crash_states.json; with --scenario, those alone are run again and the others' rows kept.
 
 `make test` has a few hundred subsets of each; this one has every scenario at full depth on both kinds of ext4, every
 fault at every call, and the protocols that must be found bad. It needs root (`edgec_toolchains.crashlab`).
@@ -9,12 +11,13 @@ fault at every call, and the protocols that must be found bad. It needs root (`e
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from benchmarks.record import save
+from benchmarks.record import RESULTS, save
 from edgec_toolchains.crashlab import FILE_SYSTEMS, obstacle
 from tests.flash.crash_mutations import MUTATIONS
 from tests.flash.crash_run import in_a_process
@@ -26,14 +29,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2, help="processes at a time")
     parser.add_argument("--seeds", type=int, default=1, help="how often subsets are drawn")
+    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="only this one (again)")
     arguments = parser.parse_args()
+    wanted = arguments.scenario or list(SCENARIOS)
     if why := obstacle():
         print(f"the crash laboratory can't run here: {why}", file=sys.stderr)
         return 10
     with ThreadPoolExecutor(arguments.workers) as pool:
         crashes = {
             (name, system.name, seed): pool.submit(in_a_process, "crash_run", name, system.name, "all", "", str(seed))
-            for name in SCENARIOS for system in FILE_SYSTEMS for seed in range(arguments.seeds)
+            for name in wanted for system in FILE_SYSTEMS for seed in range(arguments.seeds)
         }  # fmt: skip
         controls = {
             (mutation, system.name): pool.submit(
@@ -42,7 +47,7 @@ def main() -> int:
             for mutation in MUTATIONS if mutation for system in FILE_SYSTEMS
         }  # fmt: skip
         kills = {
-            (name, fault): pool.submit(in_a_process, "kill_run", name, fault) for name in SCENARIOS for fault in FAULTS
+            (name, fault): pool.submit(in_a_process, "kill_run", name, fault) for name in wanted for fault in FAULTS
         }
         more = {what: pool.submit(in_a_process, "kill_more", what) for what in ("loops", "full", "read-only")}
         figures = {
@@ -51,6 +56,8 @@ def main() -> int:
             "kills": [_kills(name, fault, found) for (name, fault), found in kills.items()],
             "more": {what: _result(found) for what, found in more.items()},
         }
+    if arguments.scenario:
+        _keep_others(figures)
     states = sum(row["crashes"] for row in figures["crash_states"])
     bad = sum(row["bad"] for row in figures["crash_states"])
     cases = sum(row["cases"] for row in figures["kills"])
@@ -63,6 +70,14 @@ def main() -> int:
     print(f"{figures['total']}\n{path}")
     good = bad == failed == 0 and figures["total"]["controls_found"] == len(figures["controls"])
     return 0 if good else 1
+
+
+def _keep_others(figures: dict[str, Any]) -> None:
+    """Put the rows that were not run now before those that were."""
+    known = json.loads((RESULTS / "crash_states.json").read_text())["figures"]
+    for part in ("crash_states", "kills"):
+        now = {row["scenario"] for row in figures[part]}
+        figures[part] = [row for row in known[part] if row["scenario"] not in now] + figures[part]
 
 
 def _result(found: Future[dict[str, Any]]) -> dict[str, Any]:

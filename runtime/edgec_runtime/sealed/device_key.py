@@ -61,7 +61,7 @@ def public(root: str) -> bytes | None:
 
 
 def create(root: str) -> bytes:
-    """Make the device's key where there is none yet, durably; the public key. Raises UsageError; BadInputError: no room."""
+    """Make the device's key where there is none yet, durably; the public key. Raises UsageError, BadInputError."""
     from edgec_runtime.slots import files
     from edgec_runtime.slots.locks import locked, writing
 
