@@ -109,7 +109,7 @@ def test_the_live_table_fits_a_terminal(count):
     for board in fleet[:-1]:
         attempts[board.name] = Attempt()
         table.begun(board, attempts[board.name])
-    attempts["pi-0"].say("sending", 1_000_000, 4_000_000)
+    attempts["pi-0"].say("sending", 1_000_000, 4_000_000)  # pi-1 comes first in the long table: it failed
     table.ended(Outcome(fleet[1], "failed", error={"what": "rolled back", "why": "golden\x1b[31m answers"}))
     table.waits(Outcome(fleet[1 if count == 3 else 2], "unreachable", error={"what": "off"}), 5)
     table.wave(1, 3, count, 1)

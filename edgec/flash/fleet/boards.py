@@ -81,6 +81,7 @@ class Attempt:
             self.activated = True
             return
         # Waiting for other boards is not this board's time.
+        self.say("waiting its turn")
         left = until - now()
         limit.reschedule(None)
         await self._activate()

@@ -113,7 +113,8 @@ class Table(Lines):
         names = [board.name for board in self._boards]
         if len(names) > room:
             wrong = [n for n in names if n in done and done[n].state != OK]
-            names = [*[n for n in names if n in under], *wrong, *[n for n in names if n in waiting]]
+            first, rest = wrong[-(room // 2) :], wrong[: -(room // 2)]
+            names = [*first, *[n for n in names if n in under], *[n for n in names if n in waiting], *rest]
         for name in names[:room]:
             if name in under:
                 attempt = under[name]
