@@ -49,6 +49,14 @@ def test_a_devices_life(call, device, tmp_path, well):
         failed(call(command, "tiny"), 10, "E1002")
 
 
+def test_a_removed_app_whose_floor_stays_is_not_listed(call, device, tmp_path, well):
+    call("install", release(5, floor=3).write(tmp_path, "5.edge"))
+    assert "tiny" in call("doctor")[1]
+    call("remove", "tiny")
+    assert not json.loads(call("doctor", "--json")[1])["apps"]
+    failed(call("install", release(2).write(tmp_path, "2.edge")), 5, "E509")
+
+
 def test_a_rollback_is_exit_7(call, device, tmp_path):
     device.believe(release(1, "Mul"))
     path = release(2, golden=X + 1).write(tmp_path)

@@ -143,11 +143,13 @@ def _trusts(root: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _apps(root: str) -> list[dict[str, Any]]:
-    from edgec_runtime.slots import state
+    from edgec_runtime.slots import remove, state
 
     folder = os.path.join(root, "apps")
     apps = []
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        if remove.forgotten(root, name):
+            continue
         try:
             active = state.read(os.path.join(folder, name), name).active
         except Error as error:
