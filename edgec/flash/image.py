@@ -87,6 +87,13 @@ def write(
     base = Path(folder)
     if base.resolve() == Path("/"):
         raise _none(base, "it is this machine")
+    if package.manifest.get("encryption") is not None:
+        raise UnsupportedError(
+            "an encrypted bundle can't go into an image",
+            "its key is wrapped for the board's own, which the board makes itself",
+            "Flash it by --on once the board has booted.",
+            code="E958",
+        )
     arch = architecture(base)
     where = inside(base, ROOT)
     if where is None:

@@ -14,6 +14,7 @@ from edgec.flash.session import Pending, Session
 
 CHUNK = 1 << 16  # bytes of a frame
 THINKING = 8.0  # seconds after which a device hears that the host is still there
+ELSEWHERE = "E942"  # the device has other bytes of a member than it said: begin again
 DAMAGED = "E508"  # the device found another hash than the signed one
 
 
@@ -166,6 +167,8 @@ class _Outbox:
         if patch and (error.code == DAMAGED or error.code in REFUSED):
             self._sent.refused.add(member.sha256)
             return False
+        if error.code == ELSEWHERE:
+            return False
         if error.code == DAMAGED:
             count = self._sent.damaged.get(member.sha256, 0) + 1
             self._sent.damaged[member.sha256] = count
@@ -175,12 +178,12 @@ class _Outbox:
         return True
 
 
-REFUSED = frozenset(["E940", "E941", "E942", "E943", "E944", "E947", "E951", "E953"])
+REFUSED = frozenset(["E940", "E947", "E951", "E953"])
 """A patch that is not for this base, a base that is gone or damaged, too little memory or a fault: sent whole then."""
 
 
 async def awaited(session: Session, what: asyncio.Future[T]) -> T:
-    """Wait for something on this side; the device, which gives up on silence, hears meanwhile that it is still there."""
+    """Wait for something on this side; the device, which gives up on silence, hears meanwhile that it goes on."""
     while not what.done():
         await asyncio.wait([what], timeout=THINKING)
         if not what.done():
