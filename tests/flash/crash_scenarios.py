@@ -16,7 +16,7 @@ from edgec_runtime.errors import TrustError
 from edgec_runtime.sealed import device_key
 from edgec_runtime.slots import collect, files, incoming
 from edgec_runtime.trust import rotate, store
-from tests.flash.crash_device import Bundle, Device, bundle, garbage
+from tests.flash.crash_device import Bundle, Device, bundle, garbage, wrong
 from tests.runtime.conftest import canonical, private_key, public_raw
 
 Mark = Callable[[str], None]
@@ -163,6 +163,16 @@ def store_name(device: Device, text: str) -> Path:
     import hashlib
 
     return device.root / "store" / "sha256" / hashlib.sha256(text.encode()).hexdigest()
+
+
+def both_on_trial(device: Device) -> None:
+    left_on_trial(2)(device)
+    device.install(version(1), app=OTHER)
+    device.transfer(version(2, good=False), app=OTHER)
+
+
+def other_went_back(device: Device, marks: tuple[str, ...]) -> str:
+    return wrong(device, OTHER) or ("" if device.current(OTHER) == 1 else "the other app's bad version is current")
 
 
 def collecting(device: Device, mark: Mark) -> None:
@@ -395,6 +405,9 @@ SCENARIOS: dict[str, Scenario] = {
     "recovery that undoes": Scenario(
         left_on_trial(2, good=False), recovering, {"": {1}, "recovered": {1}}, then_install(3), {3}, told_why,
         restarted=True,
+    ),
+    "recovery of two apps": Scenario(
+        both_on_trial, recovering, {"": {2}, "recovered": {2}}, then_install(3), {3}, other_went_back, restarted=True
     ),
     "recovery of a probation": Scenario(
         on_probation, recovering, {"": {2}, "recovered": {2}}, confirm_if_due, {2}, restarted=True,
