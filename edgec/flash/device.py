@@ -34,7 +34,7 @@ async def _at_once() -> None:
 async def flash_one(
     target: Target,
     package: Package,
-    options: Options = Options(),
+    options: Options = Options(),  # noqa: B008 (it is frozen)
     *,
     tell: Tell = lambda step, done, total: None,
     activate: Callable[[], Awaitable[None]] = _at_once,
