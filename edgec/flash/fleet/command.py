@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edgec.flash.plan import Package
 
 GRAVEST = (7, 6, 5, 4, 3, 8, 9, 10, 2, 11)  # exit codes: of several, the first of these is edgec's own
+FIXES = 5  # different ones that are told
 SHOWN = 40  # rows of the table; of more devices, only those that don't have the bundle are listed
 
 
@@ -114,6 +115,9 @@ def tell(out: Output, summary: Summary, bundle: dict[str, Any]) -> None:
     out.table("", ["device", "board", "state", "sent", "seconds", ""], rows)
     if summary.state == kept.HALTED:
         out.line(f"halted: {summary.why}", "red")
+    fixes = {str(o.error["fix"]): o.board.name for o in reversed(outcomes) if o.state != OK and o.error.get("fix")}
+    for fix, name in sorted(fixes.items(), key=lambda each: each[1])[:FIXES]:
+        out.line(f"{name}: {fix}", "yellow")
     said = counts(outcomes)
     if summary.untouched:
         said.append(f"{len(summary.untouched):,} not tried")
@@ -122,10 +126,14 @@ def tell(out: Output, summary: Summary, bundle: dict[str, Any]) -> None:
 
 
 def _row(outcome: Outcome) -> list[object]:
-    sent = f"{outcome.sent / 1e6:.2f} MB" if outcome.result else "–"
+    sent = _size(outcome.sent) if outcome.result else "–"
     return [
         outcome.board.name, outcome.board.kind or "–", outcome.state, sent, f"{outcome.seconds:.1f}", outcome.words,
     ]  # fmt: skip
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
 def _next(out: Output, summary: Summary, file: str, canary: str | None) -> None:
@@ -136,6 +144,7 @@ def _next(out: Output, summary: Summary, file: str, canary: str | None) -> None:
     elif summary.state == kept.WAITING:
         out.next(f"{again} (goes on with the devices that did not answer)")
     elif wrong:
-        out.next(f"edgec logs --on {wrong[0]}")
+        failed = [o.board.name for o in summary.outcomes if o.state == "failed"]
+        out.next(f"edgec logs --on {failed[0]}" if failed else again)
     else:
         out.next(f"edgec status --on {summary.outcomes[0].board.name}")

@@ -164,7 +164,7 @@ class Rollout:
             if not go_on:
                 raise HaltedError(
                     "this rollout was halted", record.why,
-                    "Look at what failed (edgec logs DEVICE). --continue goes on with the devices that are left; "
+                    "Look at what failed (edgec logs --on DEVICE). --continue goes on with the devices that are left; "
                     "a mended bundle begins a new rollout.",
                 )  # fmt: skip
             return replace(record, decided=self._history.decide(record.id)), True
