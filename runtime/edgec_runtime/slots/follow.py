@@ -112,9 +112,11 @@ class Followed(Model):
         try:
             # Not a daemon: a process that ends waits for it, since an engine can't be torn down while it loads.
             Thread(target=self._take_up, name=f"edgec follows {self._app}").start()
-        except RuntimeError:  # no more threads, or the interpreter is ending
+        except BaseException as error:
             self._working = False
-            self._due = now + RETRY
+            if not isinstance(error, RuntimeError):  # a signal's handler raised
+                raise
+            self._due = now + RETRY  # no more threads, or the interpreter is ending
 
     def forked(self) -> None:
         """In a fork's child: a thread that was at work is not here."""
