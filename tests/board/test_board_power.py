@@ -134,7 +134,8 @@ def test_cut_while_it_is_installed(board: Path, delay: float) -> None:
     switch_on(NAME)
     recovered(NAME)
     assert running() in (1, 2)
-    assert edgec("flash", board / "2.edge", "--on", NAME).code == 0
+    flashed = edgec("flash", board / "2.edge", "--on", NAME)
+    assert flashed.code == 0, flashed.err
     assert running() == 2
 
 

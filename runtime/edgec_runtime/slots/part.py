@@ -25,6 +25,9 @@ class Part:
 
         self.path = path(stage, digest)
         clear_strange(self.path)
+        # Where the power was cut between the flush and the rename of `place` it is read-only: only root could open it.
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(self.path, 0o600)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self.have = os.fstat(self._file).st_size
         self._hash = sha256()
