@@ -70,7 +70,7 @@ def measure(folder: Path, bundles: list[Path], repeat: int, engine: str) -> dict
         link = Link(board.port, bytes_per_second=RATE)
         try:
             _reach(folder, board, link.port)
-            runs = [_round(board, bundles) for _ in range(repeat)]
+            runs = [_round(board, bundles) for _ in range(repeat + 1)][1:]  # the first one warms the caches
         finally:
             link.close()
     first, update, back = ([run[n] for run in runs] for n in range(3))
@@ -81,6 +81,7 @@ def measure(folder: Path, bundles: list[Path], repeat: int, engine: str) -> dict
         "repeat": repeat,
         "first_sent": first[0]["sent"],
         "first_s": _spread([run["command_s"] for run in first]),
+        "transfer_s": _spread([round(run["transfer"], 2) for run in first]),
         "beside_transfer_s": _spread(over),
         "within_bar": max(over) <= SPARE,
         "update_needed": update[0]["needed"],
@@ -89,7 +90,7 @@ def measure(folder: Path, bundles: list[Path], repeat: int, engine: str) -> dict
         "update_percent": round(100 * update[0]["sent"] / update[0]["needed"], 2),
         "update_wire": update[0]["wire"],
         "update_s": _spread([run["command_s"] for run in update]),
-        "trial_s": _spread([run["trial"] for run in (*first, *update)]),
+        "trial_s": _spread([round(run["trial"], 2) for run in (*first, *update)]),
         "rollback_s": _spread(rollbacks),
         "rollback_within_bar": max(rollbacks) <= DEADLINE + 1,
         "load_average": os.getloadavg()[0],

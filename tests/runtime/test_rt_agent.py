@@ -82,6 +82,7 @@ def sessions(model_kit, root, tmp_path):
     newer = {digest: data for digest, data in newer.items() if digest not in members}
     patches = {digest: (old, delta.encode(RNG_BYTES, changed)) for digest in newer}
     (folder / "1.in").write_bytes(transfer(envelope, members) + transfer(again, newer, patches=patches))
+    (folder / "patch").write_bytes(transfer(again, newer, patches=patches))
     questions = request("status", app=None) + request("ping") + request("logs", app="tiny", lines=5)
     questions += request("confirm", app="tiny") + request("rollback", app="tiny") + request("remove", app="tiny")
     (folder / "2.in").write_bytes(transfer(envelope, members) + questions)
@@ -155,15 +156,34 @@ def _save(root):
         (saved / pem.name).write_bytes(pem.read_bytes())
 
 
-def test_patches_cut_anywhere_leave_nothing(sessions, root, tmp_path):
-    stream = (sessions / "1.in").read_bytes()
+def test_patches_cut_anywhere_are_sent_again(sessions, root, tmp_path):
+    """At their first byte, in the middle, at the last, and around the frames beside them; it ends right."""
+    stream, again = (sessions / "1.in").read_bytes(), (sessions / "patch").read_bytes()
     at = stream.index(b'"request":"patch"') - frames.HEAD - 1
-    whole = answered(root, stream, tmp_path)
-    assert errors(whole[1]) == [] and oks(whole[1])[-1] == {"app": "tiny"}
-    for cut in range(at, len(stream), 37):
+    data = stream.index(b"edgec\x00d1", at)
+    end = stream.index(b"\0\0\0\0D", data)
+    wanted = sorted(_allowed(sessions))
+    for cut in (
+        at,
+        at + 1,
+        data - 1,
+        data,
+        data + 1,
+        (data + end) // 2,
+        end - 1,
+        end,
+        end + 1,
+        end + 5,
+        len(stream) - 1,
+    ):
         agent_streams._fresh(sessions, root)
         code, messages, _ = answered(root, stream[:cut], tmp_path)
-        assert code == 0 and not errors(messages) and not agent_streams.honest(root, _allowed(sessions)), cut
+        assert code == 0 and not errors(messages) and not agent_streams.honest(root, set(wanted)), cut
+        _, messages, _ = answered(root, again, tmp_path)
+        done = oks(messages)
+        assert not errors(messages) and done[-1] == {"app": "tiny"}, (cut, messages)
+        assert state.read(str(root / "apps" / "tiny"), "tiny").other == done[1]["identity"], cut
+        assert not agent_streams.honest(root, set(wanted)), cut
 
 
 def _allowed(sessions):
