@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from edgec.errors import RolledBackError, UnreachableError, UnsupportedError
+from edgec.errors import RolledBackError, UnreachableError, UnsupportedError, UsageError
 from edgec.flash.fleet import Attempt, Board, Outcome, Summary, flash_many
 from edgec.flash.fleet.boards import HaltedError
 from edgec.flash.fleet.command import exit_code
@@ -68,6 +68,12 @@ def test_no_failure_is_another_boards():
     assert outcomes[4].error["code"] == "E721" and "ZeroDivisionError: ours" in outcomes[4].words
     assert "sending" in outcomes[5].words
     assert exit_code(Summary("complete", "", outcomes, [], False)) == 7
+
+
+def test_a_board_is_not_flashed_twice_at_once():
+    with pytest.raises(UsageError) as raised:
+        asyncio.run(flash_many([*boards(2), *boards(1)], None))
+    assert raised.value.code == "E226"
 
 
 def test_cancelling_stops_all():

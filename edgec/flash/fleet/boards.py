@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edgec.errors import Error, UnreachableError
+from edgec.errors import Error, UnreachableError, UsageError
 
 OK, REFUSED, FAILED, LOST, UNREACHABLE = "ok", "refused", "failed", "lost", "unreachable"
 SETTLED = (OK, REFUSED, FAILED, LOST)  # nothing more is to be done for a board; an unreachable one is tried again
@@ -138,6 +138,15 @@ class HaltedError(Error):
     """A board that was not tried because the rollout was halted (exit 7)."""
 
     code, exit_code = "E720", 7
+
+
+def once(boards: Sequence[Board]) -> None:
+    """Raise UsageError (E226) where two boards have one name: a board must not be flashed twice at once."""
+    seen: set[str] = set()
+    for board in boards:
+        if board.name in seen:
+            raise UsageError(f"the device '{board.name}' is named twice", "", "Name each device once.", code="E226")
+        seen.add(board.name)
 
 
 async def attempted(board: Board, attempt: Attempt, flash_one: FlashOne, *, patience: float) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from edgec.flash.fleet.boards import Attempt, Board, FlashOne, Outcome, attempted
+from edgec.flash.fleet.boards import Attempt, Board, FlashOne, Outcome, attempted, once
 from edgec.flash.fleet.policy import AT_ONCE, PATIENCE
 from edgec.flash.fleet.watch import Quiet, Watch
 
@@ -26,7 +26,10 @@ async def flash_many(
         at_once: boards under way at a time.
         patience: seconds for a board.
         watch: told of what happens.
+
+    Raises UsageError (E226) where two boards have one name.
     """
+    once(boards)
     seen = watch or Quiet()
     room = asyncio.Semaphore(at_once)
 

@@ -29,6 +29,7 @@ from edgec.flash.fleet.boards import (
     HaltedError,
     Outcome,
     attempted,
+    once,
 )
 from edgec.flash.fleet.budget import Budget
 from edgec.flash.fleet.history import Bundle, History, Record
@@ -94,10 +95,7 @@ class Rollout:
         """
         self._boards, self._flash, self._bundle, self._policy = boards, flash_one, bundle, policy
         self._history, self._watch = history, watch or Quiet()
-        names = {board.name for board in boards}
-        if len(names) < len(boards):
-            twice = next(b.name for n, b in enumerate(boards) if b.name in {other.name for other in boards[:n]})
-            raise UsageError(f"the device '{twice}' is named twice", "", "Name each device once.", code="E226")
+        once(boards)
         self._record, self.resumed = self._found(go_on)
         before = history.lines(self._record.id) if self.resumed else []
         trying = {line.name for line in before if line.state == kept.TRYING}
