@@ -40,7 +40,7 @@ def start(out: Output, name: str, cpu: str | None) -> None:
 
     The first one downloads 75 MB of Debian's packages (half a minute, no root). It runs on in the background.
     """
-    from edgec.devices import virtual
+    from edgec.devices import inventory, virtual
 
     with out.progress(f"starting {name}") as advance:
 
@@ -70,7 +70,9 @@ def start(out: Output, name: str, cpu: str | None) -> None:
             "probe": found.as_dict(),
         }
     )
-    out.next(f"edgec devices setup {name}")
+    device = inventory.find(name)
+    set_up = device is not None and device.installed
+    out.next(f"edgec compile model.onnx -t {name}" if set_up else f"edgec devices setup {name}")
 
 
 @command.command("stop")
