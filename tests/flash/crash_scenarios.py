@@ -14,7 +14,7 @@ from typing import Any
 from edgec_runtime.bundle import dsse
 from edgec_runtime.errors import TrustError
 from edgec_runtime.sealed import device_key
-from edgec_runtime.slots import collect, files, incoming
+from edgec_runtime.slots import collect, files, incoming, locks
 from edgec_runtime.trust import rotate, store
 from tests.flash.crash_device import Bundle, Device, bundle, garbage, wrong
 from tests.runtime.conftest import canonical, private_key, public_raw
@@ -176,7 +176,8 @@ def other_went_back(device: Device, marks: tuple[str, ...]) -> str:
 
 
 def collecting(device: Device, mark: Mark) -> None:
-    device.collect()
+    with locks.writing(str(device.root)):  # as all who call it do
+        device.collect()
     mark("collected")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgec_runtime.errors import TrustError
-from edgec_runtime.slots import health
+from edgec_runtime.slots import collect, health
 from edgec_runtime.trust import rotate
 from edgec_toolchains.crashlab import obstacle
 from tests.flash.crash_device import Boot, Device, bundle, in_process, wrong
@@ -124,6 +126,22 @@ def test_a_health_check_that_dies_is_a_rollback(
     outcome = device.trial()
     assert (outcome.result, outcome.code) == ("rolled-back", "E705") and number.name in outcome.why
     assert device.current() == 1 and wrong(device) == "" and number.name in device.status()["why"]
+
+
+def test_what_is_done_is_no_error_where_only_the_collection_fails(
+    device: Device, boots: Boot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(where: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with in_process():
+        with_versions(1)(device)
+        device.install(version(2), confirm="manual")
+        monkeypatch.setattr(collect, "collect", broken)
+        assert device.confirm().result == "committed" and device.current() == 2
+        assert device.install(version(3)).result == "committed" and device.current() == 3
+        device.remove()
+        assert device.current() is None
 
 
 @needs_mounts

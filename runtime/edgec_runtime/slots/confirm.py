@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from edgec_runtime import root as root_
-from edgec_runtime.errors import RolledBackError, UsageError
+from edgec_runtime.errors import Error, RolledBackError, UsageError
 from edgec_runtime.slots import boot, collect, health, locks, ready, trial
 from edgec_runtime.slots import state as state_
 from edgec_runtime.slots.trial import Outcome
@@ -41,8 +42,8 @@ def confirm(app: str, *, root: str | os.PathLike[str] | None = None) -> Outcome:
                 committed = False
         if committed:
             trial.after_commit(where, app, manifest, state.active)
-            with locks.writing(where):
-                collect.collect(where)
+            with contextlib.suppress(Error), locks.writing(where):
+                collect.collect(where)  # else the next installation does it: what is committed is no error
             return trial.outcome_of(where, app, state, "committed")
     outcome = trial.decided(where, app)
     if outcome.result == "rolled-back":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 
 from edgec_runtime import root as root_
+from edgec_runtime.errors import Error
 from edgec_runtime.slots import collect, files, locks, states
 from edgec_runtime.slots import state as state_
 
@@ -31,7 +33,8 @@ def remove(app: str, *, root: str | os.PathLike[str] | None = None) -> None:
                 _remove(where, app, folder)
         finally:
             os.close(held)
-        collect.collect(where)
+    with contextlib.suppress(Error), locks.writing(where):
+        collect.collect(where)  # else the next installation does it: what is removed is no error
 
 
 def _remove(where: str, app: str, folder: str) -> None:
