@@ -13,9 +13,9 @@ from tests.flash.crash_scenarios import SCENARIOS
 KILLED = {  # scenario -> named cases at least; the others, with every fault: `benchmarks.crash_states`
     "first install": 60, "third version": 60, "update that fails": 55, "manual rollback": 6,
     "confirmation": 8, "rollback of a probation": 6, "recovery that undoes": 30, "recovery of a probation": 6,
-    "collection": 8, "removal": 10, "pinning": 8, "device key": 5, "key rotation": 25,
+    "collection": 8, "removal": 10, "pinning": 8, "device key": 5, "delta": 60, "key rotation": 25,
 }  # fmt: skip
-FAULTY = ("third version", "confirmation", "recovery that undoes", "device key", "key rotation")
+FAULTY = ("confirmation", "recovery that undoes", "device key", "delta", "key rotation")
 
 
 def check(name: str, fault: str, least: int) -> None:

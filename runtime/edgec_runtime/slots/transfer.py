@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import IO
@@ -92,7 +93,8 @@ class Transfer:
                 if part.have != size or part.digest() != sha256:
                     raise delta.PatchError("what it makes is not the member")
         except BaseException as error:
-            self._parts.pop(sha256).remove()
+            with contextlib.suppress(OSError):  # a disk that went read-only: what stays is found out by its hash
+                self._parts.pop(sha256).remove()
             if not isinstance(error, delta.PatchError):
                 raise
             raise BadInputError(
