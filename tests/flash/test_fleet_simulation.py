@@ -127,7 +127,7 @@ def test_boards_that_vanish_while_they_try_it_count_as_failed() -> None:
     assert result.state == "halted" and lost(result) == 1 == result.tried
 
 
-@pytest.mark.parametrize(("boards", "kills"), [(20_000, 0), (5_000, 12)])
+@pytest.mark.parametrize(("boards", "kills"), [(20_000, 0), (10_000, 12)])
 def test_a_large_fleet(boards: int, kills: int) -> None:
     faults = Faults(offline=0.03, gone=0.05, cut=0.1, cut_trial=0.01, bad_hardware=0.005, kills=kills)
     scenario = Scenario(boards=boards, faults=faults, seed=1)

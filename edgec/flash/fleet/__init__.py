@@ -8,7 +8,8 @@ from edgec.flash.fleet.boards import Attempt, Board, FlashOne, Outcome
 from edgec.flash.fleet.history import Bundle, History
 from edgec.flash.fleet.many import flash_many
 from edgec.flash.fleet.policy import Policy, Share
-from edgec.flash.fleet.rollout import Rollout, Summary
+from edgec.flash.fleet.rollout import Rollout
+from edgec.flash.fleet.summary import Summary
 
 __all__ = [
     "Attempt",

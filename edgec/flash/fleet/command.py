@@ -10,8 +10,9 @@ from edgec.flash.fleet import history as kept
 from edgec.flash.fleet.boards import OK, Attempt, Board, FlashOne, Outcome
 from edgec.flash.fleet.many import flash_many
 from edgec.flash.fleet.policy import Policy, Share
-from edgec.flash.fleet.rollout import Rollout, Summary
+from edgec.flash.fleet.rollout import Rollout
 from edgec.flash.fleet.show import Lines, Table, counts
+from edgec.flash.fleet.summary import Summary
 
 if TYPE_CHECKING:
     from edgec.cli.common import Output

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from edgec.errors import UsageError
 from edgec.flash.fleet import history as kept
@@ -35,34 +34,8 @@ from edgec.flash.fleet.budget import Budget
 from edgec.flash.fleet.history import Bundle, History, Record
 from edgec.flash.fleet.plan import Plan
 from edgec.flash.fleet.policy import Policy
+from edgec.flash.fleet.summary import Summary, of
 from edgec.flash.fleet.watch import Quiet, Watch
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a rollout stands.
-
-    Attributes:
-        state: "complete" (each board came to its end), "waiting" (all but unreachable ones), "halted".
-        why: it was halted.
-        outcomes: of every board that was tried, now or earlier, in the boards' order.
-        untouched: boards that were not.
-        resumed: whether an earlier run had begun it.
-    """
-
-    state: str
-    why: str
-    outcomes: list[Outcome]
-    untouched: list[Board]
-    resumed: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "state": self.state, "why": self.why, "resumed": self.resumed,
-            "devices": [outcome.as_dict() for outcome in self.outcomes],
-            "untouched": [board.name for board in self.untouched],
-        }  # fmt: skip
 
 
 class Rollout:
@@ -289,24 +262,10 @@ class Rollout:
         state = kept.COMPLETE if not left else kept.HALTED if self._budget.why else kept.WAITING
         why = self._budget.why if state == kept.HALTED else ""
         self._history.mark(self._record.id, state, why)
-        return _summary(replace(self._record, state=state, why=why), self._boards, self._history, self.resumed)
+        return of(replace(self._record, state=state, why=why), self._boards, self._history, self.resumed)
 
 
 def _answer(answer: asyncio.Future[bool], yes: bool) -> bool:
     if wanted := not answer.done():  # else whoever asked has left
         answer.set_result(yes)
     return wanted
-
-
-def standing(boards: Sequence[Board], bundle: Bundle, history: History) -> Summary | None:
-    """How the newest rollout of a bundle to these boards stands; None where there was none."""
-    record = history.last(kept.key(bundle, boards))
-    return _summary(record, boards, history, True) if record else None
-
-
-def _summary(record: Record, boards: Sequence[Board], history: History, resumed: bool) -> Summary:
-    outcomes = history.outcomes(record.id, boards)
-    return Summary(
-        record.state, record.why, [outcomes[b.name] for b in boards if b.name in outcomes],
-        [b for b in boards if b.name not in outcomes], resumed,
-    )  # fmt: skip

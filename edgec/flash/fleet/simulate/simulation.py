@@ -10,10 +10,11 @@ from typing import Any
 
 from edgec.flash.fleet.boards import HaltedError, Outcome
 from edgec.flash.fleet.history import Bundle, History
-from edgec.flash.fleet.rollout import Rollout, Summary, standing
+from edgec.flash.fleet.rollout import Rollout
 from edgec.flash.fleet.simulate.clock import Loop
 from edgec.flash.fleet.simulate.scenario import Scenario
 from edgec.flash.fleet.simulate.world import World
+from edgec.flash.fleet.summary import Summary, standing
 from edgec.flash.fleet.watch import Quiet
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
