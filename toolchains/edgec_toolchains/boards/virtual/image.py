@@ -62,7 +62,7 @@ def home() -> Path:
 
 
 def prepare(folder: Path | None = None, *, progress: Callable[[str], None] = lambda step: None) -> Image:
-    """The image, made where it is missing (half a minute, 85 MB to download, 350 MB on disk), else found.
+    """The image, made where it is missing (half a minute, 75 MB to download, 135 MB on disk), else found.
 
     Args:
         folder: where; None for `home()`.

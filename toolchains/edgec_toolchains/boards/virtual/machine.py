@@ -25,6 +25,7 @@ MEMORY = 768  # MiB
 CORES = 2
 START = 180.0  # seconds until it must answer by SSH: some five, on a machine that is not busy
 OFF = 20.0  # seconds that it gets to shut down
+UP = b"up after "  # guest/boot
 _COMMAND_LINE = "console=ttyAMA0 quiet loglevel=4 panic=1 mitigations=off nokaslr"
 
 
@@ -58,9 +59,13 @@ def start(folder: Path, arguments: Sequence[str], environment: dict[str, str]) -
 
 
 def wait(folder: Path, process: subprocess.Popen[bytes], port: int, *, timeout: float = START) -> float:
-    """Wait until SSH answers; returns the seconds. Raises UnsupportedError (E1052) where it ends, or never does."""
+    """Wait until SSH answers; returns the seconds. Raises UnsupportedError (E1052) where it ends, or never does.
+
+    It is not knocked at before its console says that it is up: QEMU would keep each knock, and hand all of them to
+    Dropbear at once, which lets in five strangers of an address at a time.
+    """
     begin = time.monotonic()
-    while not answers(port):
+    while not (_up(folder) and answers(port)):
         if process.poll() is not None:
             raise _silent(folder, f"QEMU ended ({process.returncode}): {_last(folder / 'qemu.log')}")
         if time.monotonic() - begin > timeout:
@@ -73,8 +78,16 @@ def answers(port: int) -> bool:
     """Whether an SSH server greets there. QEMU itself takes connections before the board is up, so the word decides."""
     try:
         with socket.create_connection(("127.0.0.1", port), 1) as connection:
-            connection.settimeout(0.4)
+            connection.settimeout(2)
             return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _up(folder: Path) -> bool:
+    """Whether the last thing that `guest/boot` says was said."""
+    try:
+        return UP in (folder / "console.log").read_bytes()
     except OSError:
         return False
 
