@@ -1,1 +1,5 @@
-"""Bundles onto devices: what is sent, and how (planned: transports' client, fleets). Deltas are here."""
+"""Bundles onto devices, over SSH or into an SD card's image.
+
+`device.flash_one` puts an opened bundle (`plan.open`) on one device: `session` speaks with the agent there by the frames of
+`wire`, `send` sends what is missing, whole or as patches (`delta`), and the device tries it. `fleet` does it for many.
+"""

@@ -93,6 +93,16 @@ def test_a_slow_link(sshd, tmp_path):
             socket.create_connection(("127.0.0.1", link.port), 1)
 
 
+def test_a_link_outlives_a_board_that_is_off(sshd, tmp_path):
+    board = LocalBoard(sshd, tmp_path / "a")
+    link = Link(board.port)
+    with socket.create_connection(("127.0.0.1", link.port), 5) as refused:
+        assert refused.recv(1) == b""
+    with board:
+        assert ask(board, "echo on", link.port) == "on\n"
+    link.close()
+
+
 def test_where_the_server_can_not_be_had(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGEC_DEBIAN_MIRROR", "http://127.0.0.1:9/debian")
     with pytest.raises(MissingError) as error:

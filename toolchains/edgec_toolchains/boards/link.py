@@ -37,7 +37,11 @@ class Link(threading.Thread):
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self.target))
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.target))
+                except OSError:  # the board is off: so is what came for it
+                    near.close()
+                    continue
                 for source, sink, up in ((near, far, True), (far, near, False)):
                     threading.Thread(target=self._pump, args=(source, sink, up), daemon=True).start()
 
