@@ -48,7 +48,7 @@ test-arm: setup models
 # Virtual arm64 boards under QEMU, flashed, cut off from power, flashed again: made under build/boards at the first call
 # (two minutes, 110 MB to download, no root), then kept.
 test-board: setup models
-	EDGEC_TEST_BOARD=1 EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest -n 2 --dist loadfile tests/board
+	EDGEC_TEST_BOARD=1 EDGEC_AARCH64=build/aarch64 $(BIN)/python -m pytest -n 2 --dist worksteal tests/board
 
 # Every tool runs, so that one failing call shows everything there is to mend.
 lint: setup
