@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edgec.cli.changing import change
 from edgec.cli.common import Output, options
 from edgec.cli.flash import app_option, on_option
 
@@ -14,28 +15,4 @@ from edgec.cli.flash import app_option, on_option
 @options
 def command(out: Output, names: list[str], app: str | None) -> None:
     """Keep what runs on DEVICE on probation."""
-    import asyncio
-
-    from edgec.errors import Error
-    from edgec.flash import ask
-    from edgec.flash.device import Target
-
-    if not names:
-        raise click.UsageError("Which device? --on DEVICE. 'edgec devices list' shows yours.")
-    targets = [Target.find(name) for name in names]
-    answers = asyncio.run(ask.each(targets, lambda device: ask.change(device, "confirm", app)))
-    told = []
-    for target, answer in zip(targets, answers, strict=True):
-        if isinstance(answer, Error):
-            if len(targets) == 1:
-                raise answer
-            out.line(f"{target.name}: {answer.what}: {answer.why}", "red")
-            told.append({"device": target.name, "error": answer.as_dict()})
-        else:
-            out.line(f"{target.name} keeps {answer.app} {answer.version}", "green")
-            told.append({"device": target.name, **answer.__dict__})
-    out.result({"devices": told})
-    out.next(f"edgec status --on {','.join(names)}")
-    failed = [answer for answer in answers if isinstance(answer, Error)]
-    if failed:
-        click.get_current_context().exit(failed[0].exit_code)
+    change(out, names, app, "confirm", "keeps")
