@@ -147,14 +147,17 @@ def _one(out: Output, package: Package, target: Target, how: Options) -> None:
 
 def _summary(out: Output, done: Flashed, how: Options) -> None:
     """What was sent, what health said, what runs now."""
+    if done.followed != (0, 0):
+        out.line("  trust     root metadata {} → {}".format(*done.followed))
     if done.result != "unchanged":
         sent = f"{size(done.sent)} of {size(done.needed)}" if done.sent else f"nothing: {size(done.needed)} are there"
         if done.patches:
             sent += f", {size(done.patches)} of it as deltas"
         again = f", over {done.reconnects + 1} connections" if done.reconnects else ""
         out.line(f"  sent      {sent}, in {done.transfer:.1f} s{again}")
+        emulated = " (emulated: no speed can be read from it)" if done.emulated else ""
         for line in health(done.health, done.trial):
-            out.line(f"  health    {line}")
+            out.line(f"  health    {line}{emulated}")
     if done.result == "rolled-back":
         out.line(f"  result    rolled back: {done.why}", "red")
         return

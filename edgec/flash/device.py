@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from edgec.devices import owned
 from edgec.devices.transport import connect
 from edgec.errors import Error, RolledBackError, UnreachableError
 from edgec.flash import answers, errors, sealing, send, session
@@ -86,7 +87,7 @@ class _Work:
         self.sent, self.throttle = Sent(), Throttle(options.limit)
         self.reached, self.stage, self.reconnects, self.wire = False, 0, 0, 0
         self.app, self.needed, self.transfer, self.tried_at = options.app or package.app, 0, 0.0, 0.0
-        self.asked = False
+        self.asked, self.followed = False, (0, 0)
         self.device: Session | None = None
 
     async def attempt(self) -> Flashed:
@@ -110,7 +111,9 @@ class _Work:
                 return ended
         if not self.stage:
             self.tell("checking", 0, 0)
-            await trust(device, self.options.chain)
+            before, now = int(device.hello["root_version"]), await trust(device, self.options.chain)
+            if now != before:
+                self.followed = (before, now)
             await sealing.give(device, self.package)
             if await self._send(device):
                 return self._done("unchanged")
@@ -207,6 +210,8 @@ class _Work:
             transfer=self.transfer,
             trial=now - self.tried_at if self.tried_at else 0.0,
             reconnects=self.reconnects,
+            followed=self.followed,
+            emulated=owned.config(self.target.address.host) is not None,
         )
         if result == "rolled-back":
             raise rolled_back(flashed)

@@ -72,6 +72,8 @@ class Flashed:
         wire: all bytes that were given to the connection, before its own framing and encryption.
         seconds: from the start to the end; transfer, trial: of these.
         reconnects: how often the link was made again.
+        followed: versions of root metadata that the device had and got; (0, 0) where it needed none.
+        emulated: a virtual board, whose times say nothing.
     """
 
     device: str
@@ -90,6 +92,8 @@ class Flashed:
     transfer: float = 0.0
     trial: float = 0.0
     reconnects: int = 0
+    followed: tuple[int, int] = (0, 0)
+    emulated: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""

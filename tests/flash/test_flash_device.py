@@ -328,9 +328,11 @@ def test_root_metadata_that_the_device_lacks_goes_first(here, tmp_path):
     with pytest.raises(Error) as caught:
         flash(path)
     assert caught.value.exit_code == 5
-    assert flash(path, chain=known).result == "committed"
+    done = flash(path, chain=known)
+    assert done.result == "committed" and done.followed == (1, 2) and not done.emulated
     assert store.load_trusted(None, root=here.root).version == 2
-    assert flash(path, chain=known).result == "unchanged"
+    done = flash(path, chain=known)
+    assert done.result == "unchanged" and done.followed == (0, 0)
 
 
 def test_a_run_on_the_device(here, tmp_path):
