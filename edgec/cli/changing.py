@@ -31,7 +31,9 @@ def change(out: Output, names: list[str], app: str | None, what: str, done: str)
     told = []
     for target, answer in zip(targets, answers, strict=True):
         if isinstance(answer, Error):
-            out.line(f"{target.name}: {answer.what}: {answer.why}", "red")
+            told_why = f"{answer.what}: {answer.why}" if answer.why else answer.what
+            name = "" if target.name in told_why else f"{target.name}: "
+            click.echo(f"error[{answer.code}]: {name}{told_why}", err=True)  # with --quiet too
             told.append({"device": target.name, "error": answer.as_dict()})
         else:
             out.line(f"{target.name} {done} {answer.app} {answer.version}", "green")

@@ -59,7 +59,11 @@ def show(out: Output) -> None:
     if not found:
         out.line(f"no devices in {inventory.path()}")
     out.result({"inventory": str(inventory.path()), "devices": [d.as_dict() for d in found]})
-    out.next(f"edgec devices setup {found[0].name}" if found else "edgec devices add USER@HOST")
+    bare = next((d.name for d in found if not d.installed), None)
+    if bare:
+        out.next(f"edgec devices setup {bare}")
+    else:
+        out.next("edgec status" if found else "edgec devices add USER@HOST")
 
 
 @command.command("add")

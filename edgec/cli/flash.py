@@ -39,10 +39,26 @@ def devices(_: click.Context, __: click.Parameter, values: Sequence[str]) -> lis
     return list(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
 
 
+def seconds(_: click.Context, __: click.Parameter, value: float) -> float:
+    """A range lets `nan` through: no comparison with it is true."""
+    if value != value:
+        raise click.BadParameter("that is no number of seconds")
+    return value
+
+
+def app_name(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """Read `--app`: an empty one (an unset variable of a script) is not "its own"."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty: give a name, or leave --app out")
+    return value
+
+
 on_option = click.option(
     "--on", "names", multiple=True, callback=devices, metavar="DEVICE[,…]", help="A device's name, or user@host."
 )
-app_option = click.option("--app", default=None, metavar="NAME", help="Its name on the device [default: its own].")
+app_option = click.option(
+    "--app", default=None, callback=app_name, metavar="NAME", help="Its name on the device [default: its own]."
+)
 
 
 @click.command("flash")
@@ -52,6 +68,7 @@ app_option = click.option("--app", default=None, metavar="NAME", help="Its name 
 @click.option("--confirm", type=click.Choice(["auto", "manual"]), default="auto", show_default=True,
               help="manual: what passed its trial is undone unless 'edgec confirm' comes in time.")  # fmt: skip
 @click.option("--deadline", type=click.FloatRange(1, 86400), default=60.0, show_default=True, metavar="S",
+              callback=seconds,
               help="Seconds that the health check may take, and a probation.")  # fmt: skip
 @click.option("--limit", callback=rate, default=None, metavar="RATE", help="At most so much a second: 500kB/s, 1MB/s.")
 @click.option("--base", "bases", multiple=True, metavar="OLD.edge",
@@ -140,7 +157,9 @@ def _one(out: Output, package: Package, target: Target, how: Options) -> None:
     _summary(out, done, how)
     out.result(done.as_dict())
     if done.result == "probation":
-        out.next(f"edgec confirm --on {target.name}" + (f" --app {done.app}" if how.app else ""))
+        out.next(f"edgec confirm --on {target.name} --app {done.app}")
+    elif done.app != package.app:  # FILE would mean the app of its own name
+        out.next(f"edgec run --app {done.app} --on {target.name} --input x.npz")
     else:
         out.next(f"edgec run {package.path} --on {target.name} --input x.npz")
 
@@ -163,7 +182,7 @@ def _summary(out: Output, done: Flashed, how: Options) -> None:
         return
     out.line(f"  result    {done.app} {done.version} {_WORDS[done.result]} ({done.seconds:.1f} s)", "green")
     if done.result == "probation":
-        out.line(f"            {how.deadline:.0f} s from its trial on; then the version before runs again")
+        out.line(f"            {how.deadline:.0f} s from its trial on; then it is undone")
 
 
 def health(said: Any, seconds: float) -> list[str]:

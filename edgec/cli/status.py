@@ -10,10 +10,12 @@ from edgec.cli.common import Output, options
 from edgec.cli.flash import app_option, on_option
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from edgec.errors import Error
     from edgec.flash.device import Target
+
+ASKED = "E711"  # why an app went back: somebody asked for it
 
 
 @click.command("status")
@@ -51,7 +53,19 @@ def command(out: Output, names: list[str], app: str | None) -> None:
     if waiting is not None:
         out.next(f"edgec confirm --on {waiting[0].name} --app {waiting[1].get('app')}")
     else:
-        out.next(f"edgec logs --on {targets[0].name}")
+        out.next(_next(found))
+
+
+def _next(found: Sequence[tuple[Target, list[Mapping[str, Any]] | Error]]) -> str:
+    """The logs of the first device that has an app; else what brings one there."""
+    from edgec.errors import Error
+    from edgec.flash.answers import text
+
+    answered = [(target, apps) for target, apps in found if not isinstance(apps, Error)]
+    for target, apps in answered:
+        if apps:
+            return f"edgec logs --on {target.name}" + (f" --app {text(apps[0].get('app'))}" if len(apps) > 1 else "")
+    return f"edgec flash model.edge --on {answered[0][0].name}" if answered else "edgec devices list"
 
 
 def _rows(target: Target, answer: list[Mapping[str, Any]] | Error) -> list[list[str]]:
@@ -67,6 +81,8 @@ def _rows(target: Target, answer: list[Mapping[str, Any]] | Error) -> list[list[
         other = each.get("other")
         back = text(other.get("version")) if isinstance(other, dict) else ""
         why, runs = text(each.get("why")), text(each.get("version")) or "–"
+        if each.get("code") == ASKED:  # a rollback by hand says nothing against what runs
+            why = f"went back: {why}"
         rows.append([target.name, text(each.get("app")), runs, _state(each), back or "–", why or _passed(each)])
     return rows
 

@@ -17,7 +17,7 @@ class _StartByDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put "start" in front where no subcommand, and no --help, is there."""
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
             args = ["start", *args]
         return super().parse_args(ctx, args)
 
@@ -40,7 +40,7 @@ def start(out: Output, name: str, cpu: str | None) -> None:
 
     The first one downloads 75 MB of Debian's packages (half a minute, no root). It runs on in the background.
     """
-    from edgec.devices import inventory, virtual
+    from edgec.devices import virtual
 
     with out.progress(f"starting {name}") as advance:
 
@@ -70,9 +70,16 @@ def start(out: Output, name: str, cpu: str | None) -> None:
             "probe": found.as_dict(),
         }
     )
+    out.next(_next(name))
+
+
+def _next(name: str) -> str:
+    """What comes after a board that is on."""
+    from edgec.devices import inventory
+
     device = inventory.find(name)
     set_up = device is not None and device.installed
-    out.next(f"edgec compile model.onnx -t {name}" if set_up else f"edgec devices setup {name}")
+    return f"edgec compile model.onnx -t {name}" if set_up else f"edgec devices setup {name}"
 
 
 @command.command("stop")
@@ -108,7 +115,11 @@ def show(out: Output) -> None:
             ]
         }
     )
-    out.next("edgec devices setup " + boards[0].name if boards else "edgec devices virtual")
+    off = next((b.name for b in boards if not b.on), None)
+    if not boards or off:
+        out.next("edgec devices virtual" + (f" start {off}" if off else ""))
+    else:
+        out.next(_next(boards[0].name))
 
 
 @command.command("remove")

@@ -64,10 +64,12 @@ async def change(device: Session, what: str, app: str | None) -> answers.Outcome
 
 
 async def logs(device: Session, app: str | None, lines: int) -> tuple[str, list[Mapping[str, Any]]]:
-    """The app's name and the last entries of its log, oldest first."""
+    """The app's name and the last entries of its log, oldest first. Raises MissingError where it is not there."""
     name = await one_app(device, app)
     said = await device.ask("logs", app=name, lines=lines)
     entries = said.get("entries")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise errors.nonsense(device.name, "its log is none")
+    if not entries and app is not None:
+        await states(device, app)  # which says so where there is no such app
     return name, entries

@@ -9,6 +9,7 @@ from typing import Any
 from edgec.errors import BadInputError, Error, MissingError, UnreachableError, UnsupportedError
 
 _THERE = re.compile(r"`?edgec-rt (confirm|rollback) ([\w.-]*\w)`?")
+_ENGINE = re.compile(r"the engine '([\w.-]+)' is not installed")
 
 
 def told(device: object, fields: Any) -> Error:
@@ -22,13 +23,19 @@ def told(device: object, fields: Any) -> Error:
     code, exit_code = text("code"), given.get("exit_code")
     if not text("what") or not code.startswith("E") or not code[1:].isdigit():
         return nonsense(device, "it tells an error without words")
-    error = Error(f"{device}: {text('what')}", text("why"), _here(device, text("fix")), code=code)
+    error = Error(f"{device}: {text('what')}", text("why"), _here(device, text("fix"), text("why")), code=code)
     error.exit_code = exit_code if type(exit_code) is int and 1 <= exit_code <= 11 else 9
     return error
 
 
-def _here(device: object, fix: str) -> str:
+def _here(device: object, fix: str, why: str) -> str:
     """A device's advice for who sits at this machine."""
+    fix = fix.replace("edgec-rt install FILE", f"edgec flash FILE --on {device}")
+    if fix.startswith("install it: pip install") and (engine := _ENGINE.search(why)):  # a device needs no pip
+        return (
+            f"compile it for the engine that is there (edgec compile --engine), or bring this one: "
+            f"edgec devices setup {device} --engine {engine[1]}"
+        )
     return _THERE.sub(lambda match: f"edgec {match[1]} --on {device} --app {match[2]}", fix)
 
 

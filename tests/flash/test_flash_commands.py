@@ -14,7 +14,7 @@ import pytest
 
 from edgec.cli import main
 from edgec.errors import BadInputError, Error, UnsupportedError
-from edgec.flash import image, plan
+from edgec.flash import errors, image, plan
 from edgec_runtime.slots import state
 from edgec_runtime.slots.recover import recover
 from edgec_runtime.trust import store
@@ -88,6 +88,8 @@ def test_all_devices_in_one_table(pi, tmp_path, edgec):
     edgec("devices", "add", "nobody.invalid", "--name", "attic")
     code, out, _ = edgec("status")
     assert code == 0 and "nothing flashed yet" in out and "E1100" in out
+    assert out.splitlines()[-1] == "next: edgec flash model.edge --on kitchen"  # there are no logs yet
+    assert edgec("devices", "list")[1].splitlines()[-1].startswith("next: edgec devices setup ")
     code, out, _ = edgec("status", "--json")
     found = {each["device"]: each for each in json.loads(out)["devices"]}
     assert found["kitchen"]["apps"] == [] and found["attic"]["error"]["exit_code"] == 11
@@ -105,6 +107,31 @@ def test_which_app(pi, tmp_path, edgec):
     assert code == 0 and "left" in out and "right" not in out
     code, _, err = edgec("rollback", "--on", "pi", "--app", "left")
     assert code != 0 and err.startswith("error[")
+    assert edgec("status", "--on", "pi")[1].splitlines()[-1] == "next: edgec logs --on pi --app left"
+    code, out, _ = edgec("flash", tmp_path / "one.edge", "--on", "pi", "--app", "left")
+    assert out.splitlines()[-1] == "next: edgec run --app left --on pi --input x.npz"  # FILE alone would mean "tiny"
+    code, out, err = edgec("logs", "--on", "pi", "--app", "middle")
+    assert code == 10 and out == "" and "'middle' is not installed" in err and "fix: install it: edgec flash" in err
+
+
+def test_of_several_devices_each_failure_is_told_even_with_quiet(pi, tmp_path, edgec):
+    edgec("flash", boards.bundle(tmp_path / "one.edge"), "--on", "pi")
+    code, out, err = edgec("rollback", "--on", "pi,nobody.invalid", "--quiet")
+    assert code == 10 and out == "" and len(err.splitlines()) == 2
+    assert err.startswith("error[E1006]: pi: ") and "error[E1100]: can't reach nobody.invalid" in err
+
+
+def test_what_went_back_by_hand_has_failed_nothing(pi, tmp_path, edgec):
+    edgec("flash", boards.bundle(tmp_path / "one.edge"), "--on", "pi")
+    edgec("flash", boards.bundle(tmp_path / "two.edge", version=2), "--on", "pi")
+    assert edgec("rollback", "--on", "pi")[0] == 0
+    assert "went back: it was asked for" in edgec("status", "--on", "pi")[1]
+
+
+@pytest.mark.parametrize("flags", [("--deadline", "nan"), ("--app", ""), ("--app", " ")])
+def test_values_that_are_none_are_refused_here(tmp_path, edgec, flags):
+    code, out, err = edgec("flash", boards.bundle(tmp_path / "one.edge"), "--on", "pi", *flags)
+    assert code == 2 and out == "" and flags[0] in err
 
 
 @pytest.mark.parametrize(
@@ -254,3 +281,11 @@ def test_links_are_followed_inside_the_image(tmp_path, links, name, target):
     for link, to in links.items():
         (tmp_path / link).symlink_to(to)
     assert image.inside(tmp_path, name) == (None if target is None else tmp_path / target)
+
+
+def test_a_missing_engine_comes_by_setup_and_not_by_pip():
+    told = errors.told("pi", {
+        "code": "E1001", "exit_code": 10, "what": "no payload can be used: its engine is missing",
+        "why": "a: the engine 'onnxruntime' is not installed", "fix": "install it: pip install 'onnxruntime>=1.18,<2'",
+    })  # fmt: skip
+    assert "edgec devices setup pi --engine onnxruntime" in told.fix and "pip" not in told.fix

@@ -105,7 +105,7 @@ class History:
         now: the time, for people.
 
     Raises:
-        BadInputError (E223): it can't be used. Here, and wherever something can't be kept: a rollout ends then.
+        BadInputError (E225): it can't be used. Here, and wherever something can't be kept: a rollout ends then.
     """
 
     def __init__(self, where: Path | None, *, now: Callable[[], str] = _now) -> None:

@@ -77,7 +77,7 @@ def parse_pem(data: bytes, name: str = "key") -> bytes:
     raise BadInputError(
         f"{name} is not an Ed25519 public key",
         "a trusted key is a PEM file (BEGIN PUBLIC KEY) of an Ed25519 key; private keys and other kinds are not",
-        "write it with `edgec keys list --export` or `openssl pkey -in KEY -pubout`",
+        "write it with `edgec keys new NAME` or `openssl pkey -in KEY -pubout`",
         code="E904",
     )
 
