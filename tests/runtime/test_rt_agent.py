@@ -280,6 +280,29 @@ def test_a_run(first, root, tmp_path):
     assert oks(messages)[-1]["version"] == "1.0" and oks(messages)[-1]["data"] == len(data)
 
 
+def test_what_lies_in_the_home_folder_is_not_imported_by_a_run(root, tmp_path, monkeypatch):
+    """A login starts in the user's home, and `python -m` would look there first."""
+    (tmp_path / "json.py").write_text("raise SystemExit('of the home folder')\n")
+    monkeypatch.chdir(tmp_path)
+    _, messages, _ = answered(root, HELLO + request("run", b"junk", app="tiny", size=4), tmp_path)
+    assert errors(messages) == ["E905"]
+
+
+def test_a_run_that_floods_and_leaves_a_child_behind(root, tmp_path, monkeypatch):
+    """Its last words are kept, in bounded memory, and nobody waits for what it left."""
+    engine = tmp_path / "engine"
+    engine.write_text(
+        f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/left\nhead -c 3000000 /dev/zero >&2\necho end >&2\n"
+    )
+    engine.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(engine))
+    _, messages, _ = answered(root, HELLO + request("run", b"x", app="tiny", size=1), tmp_path)
+    assert errors(messages) == ["E954"]
+    assert next(each["error"]["why"] for each in messages if "error" in each).endswith("end")
+    left = Path("/proc") / (tmp_path / "left").read_text().strip() / "stat"
+    assert not left.exists() or left.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
 def test_a_bug_is_told_without_a_traceback(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Server, "_status", lambda self, app: 1 // 0)
     _, messages, _ = answered(root, HELLO + request("status", app=None) + request("ping"), tmp_path)

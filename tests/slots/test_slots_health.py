@@ -214,6 +214,23 @@ def state_of(process):
         return "X"
 
 
+def test_who_asks_may_have_more_than_a_thousand_files_open():
+    """`select` takes no descriptor from 1024 on."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 1200:
+        pytest.skip("this user can't have so many files open")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], 1200), limits[1]))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert contained.run(["/bin/echo", "well"], timeout=30).said() == "well"
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
 def test_a_process_that_floods_hangs_or_forks_away_is_contained():
     flood = contained.run([sys.executable, "-c", "print('x' * 1_000_000 + 'end')"], timeout=30)
     assert flood.code == 0 and len(flood.output) == contained.KEEP and flood.output.endswith(b"end\n")

@@ -104,6 +104,15 @@ def test_the_environment_is_clean(device, hook, well, monkeypatch):
     assert "EDGEC_APP=tiny" in said and "EDGEC_VERSION=1.0" in said and "got" not in said and "\n/\n" in said
 
 
+def test_a_version_that_no_environment_can_hold(device, hook, well):
+    """JSON can say NUL; a variable can't."""
+    hook("one", f'echo "$EDGEC_VERSION" > {hook.folder}/told')
+    kit = hooked(health=["one"])
+    kit.manifest["app"]["version"] = "1.0\0beta"
+    assert device.install(kit).result == "committed"
+    assert (hook.folder / "told").read_text() == "1.0?beta\n"
+
+
 def test_names_are_names_of_files_there(device, hook, well):
     hook("there")
     for name in ("", ".hidden", "-x", "../there", "a/b", "/bin/true", "there\n", "é", "absent", "there "):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 import edgec_runtime as rt
@@ -155,6 +158,32 @@ def test_a_restart_during_probation_falls_back_until_recover_begins_it_anew(devi
     clock.boot = "b002"
     assert [outcome.code for outcome in recover()] == ["E709"]
     assert device.runs() == "1.0 Add"
+
+
+def test_a_restart_is_seen_where_all_boots_have_the_same_id(device, well, clock):
+    """Without /proc: the clock that began again says it."""
+    clock.boot, clock.now = "unknown", 5e6
+    device.install(release(1))
+    device.install(release(2, "Mul"), confirm="manual", deadline=123456.4)
+    assert device.runs() == "2.0 Mul"
+    clock.now = 20.0
+    assert device.runs() == "1.0 Add"
+    assert [outcome.code for outcome in recover()] == ["E710"]
+
+
+def test_what_one_app_meets_keeps_none_of_the_others(device, well, monkeypatch):
+    from edgec_runtime.slots import health
+
+    device.send(release(1), app="first")
+    device.send(release(1), app="second")
+
+    def check(_, app, *__, **___):
+        if app == "first":
+            raise ZeroDivisionError("a bug")
+        return health.Health(True, "", "", {}, {})
+
+    monkeypatch.setattr(health, "check", check)
+    assert [(o.app, o.result) for o in recover()] == [("first", "damaged"), ("second", "committed")]
 
 
 def test_a_first_version_whose_probation_ends(device, well, clock):
@@ -391,6 +420,27 @@ def test_a_trial_that_another_process_runs_is_waited_for(device, well, monkeypat
     one.join()
     two.join()
     assert [(outcome.result, outcome.version) for outcome in said] == [("committed", "2.0")] * 2 and len(checks) == 1
+
+
+def test_a_lock_of_an_app_that_was_removed_meanwhile_locks_nothing(tmp_path):
+    """Who waited for it takes the lock of the file that is there now, or none."""
+    from threading import Thread
+
+    from edgec_runtime.slots import locks
+
+    path = tmp_path / "trial"
+    held, got = locks.acquire(str(path)), []
+    waits = Thread(target=lambda: got.append(locks.acquire(str(path), 60)))
+    waits.start()
+    time.sleep(0.1)
+    path.unlink()
+    os.close(held)
+    waits.join()
+    try:
+        assert locks.acquire(str(path)) is None
+        assert path.stat().st_ino == os.fstat(got[0]).st_ino
+    finally:
+        os.close(got[0])
 
 
 def test_a_slot_that_is_damaged_can_be_left_by_going_back(device, well):

@@ -27,11 +27,10 @@ def run(root: str, app: str, pieces: Iterator[bytes], size: int) -> tuple[dict[s
 
     Raises as `load` and `Model.run` do; UnsupportedError (E954) where the engine ends the process, or takes too long.
     """
-    import signal
-    import subprocess
     from tempfile import TemporaryFile
 
     from edgec_runtime.bundle import strictjson
+    from edgec_runtime.slots import contained
 
     stage = os.path.join(root, "stage")
     folder = stage if os.path.isdir(stage) else None
@@ -45,23 +44,19 @@ def run(root: str, app: str, pieces: Iterator[bytes], size: int) -> tuple[dict[s
         try:
             command = [sys.executable, "-m", "edgec_runtime.agent.running", root, app]
             paths = os.pathsep.join(filter(None, sys.path))
-            child = subprocess.Popen(
-                command, stdin=inputs, stdout=answer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}
-            )
-            try:
-                _, words = child.communicate(timeout=LONGEST)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.communicate()
-                raise _died(app, f"it took over {LONGEST:.0f} seconds") from None
-            if child.returncode < 0:
-                raise _died(app, f"it died of {signal.Signals(-child.returncode).name}")
+            # In "/": `-m` puts the folder that it is started in, the user's home, before the standard library.
+            env = {**os.environ, "PYTHONPATH": paths}
+            ended = contained.run(command, env=env, timeout=LONGEST, stdin=inputs, stdout=answer)
+            if ended.timed_out:
+                raise _died(app, f"it took over {LONGEST:.0f} seconds")
+            if ended.code < 0:
+                raise _died(app, ended.why())
             answer.seek(0)
             line = answer.readline(MAX_HEAD)
             try:
                 said = strictjson.loads(line, limit=MAX_HEAD)
             except ValueError:
-                raise _died(app, words.decode("utf-8", "replace").strip()[-300:] or "it said nothing") from None
+                raise _died(app, ended.said() or "it said nothing") from None
             if "error" in said:
                 raise _error(said["error"])
             return {**said, "data": os.fstat(answer.fileno()).st_size - answer.tell()}, answer

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 KEEP = 4096  # bytes of its output
 
@@ -60,19 +60,24 @@ def run(
     cwd: str = "/",
     stderr: bool = True,
     each: Callable[[bytes], None] | None = None,
+    stdin: IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None,
 ) -> Ended:
-    """Run a program, without a shell, in a session of its own with an empty stdin.
+    """Run a program, without a shell, in a session of its own; its stdin is empty where no file is given.
 
     The last `keep` bytes of what it writes are kept; the rest is read and dropped. When it has ended, or at the
-    deadline, its process group is killed. `each` sees what it writes as it comes. Raises OSError where it can't start.
+    deadline, its process group is killed. `each` sees what it writes as it comes. Where a file is given as `stdout`,
+    what is kept is its stderr alone. Raises OSError where it can't start.
     """
     start = time.monotonic()
     process = subprocess.Popen(
-        list(argv), env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT if stderr else subprocess.DEVNULL, start_new_session=True,
+        list(argv), env=env, cwd=cwd, stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.PIPE if stdout is None else stdout, start_new_session=True,
+        stderr=subprocess.PIPE if stdout is not None else subprocess.STDOUT if stderr else subprocess.DEVNULL,
     )  # fmt: skip
-    assert process.stdout is not None
-    pipe, output, timed_out = process.stdout.fileno(), b"", False
+    said = process.stdout if stdout is None else process.stderr
+    assert said is not None
+    pipe, output, timed_out = said.fileno(), b"", False
     os.set_blocking(pipe, False)
     try:
         is_open = True
@@ -83,7 +88,7 @@ def run(
             if left <= 0:
                 timed_out = True
                 break
-            if is_open and select.select([pipe], [], [], min(left, 0.1))[0]:
+            if is_open and _readable(pipe, min(left, 0.1)):
                 is_open, output = _read(pipe, output, keep, each)
             elif not is_open:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -93,10 +98,17 @@ def run(
         process.wait()
     for _ in range(64):  # what is in the pipe still; a child that left the group may write on for ever
         more, output = _read(pipe, output, keep, each)
-        if not more or not select.select([pipe], [], [], 0)[0]:
+        if not more or not _readable(pipe, 0):
             break
-    process.stdout.close()
+    said.close()
     return Ended(process.returncode, timed_out, output, time.monotonic() - start)
+
+
+def _readable(pipe: int, seconds: float) -> bool:
+    """Whether there is something to read, or the end. Not by `select`: who installs may have a thousand files open."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _read(pipe: int, output: bytes, keep: int, each: Callable[[bytes], None] | None) -> tuple[bool, bytes]:

@@ -77,7 +77,7 @@ def run_all(
     """
     told = {
         "PATH": PATH, "LANG": "C.UTF-8", "HOME": "/", "EDGEC_ROOT": root, "EDGEC_APP": app, "EDGEC_SLOT": slot,
-        "EDGEC_POINT": point, "EDGEC_VERSION": manifest["app"]["version"],
+        "EDGEC_POINT": point, "EDGEC_VERSION": manifest["app"]["version"].replace("\0", "?"),
     }  # fmt: skip
     done = []
     for name in named(manifest, point):

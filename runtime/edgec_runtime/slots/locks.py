@@ -41,22 +41,37 @@ def acquire(path: str, wait: float = 0.0) -> int | None:
     """
     import fcntl
 
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     deadline = time.monotonic() + wait
-    try:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        os.close(file)
+                        return None
+                    time.sleep(0.02)
+            if _still(path, file):
                 return file
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    os.close(file)
-                    return None
-                time.sleep(0.02)
-    except BaseException:
-        with contextlib.suppress(OSError):
             os.close(file)
-        raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(file)
+            raise
+
+
+def _still(path: str, file: int) -> bool:
+    """Whether this is the file of that name: the app may have been removed while its lock was waited for.
+
+    Else two processes would each hold "the" lock: one of the file that is gone, one of the file that came after.
+    """
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager

@@ -29,6 +29,8 @@ def recover(*, root: str | os.PathLike[str] | None = None) -> list[Outcome]:
         except Error as error:
             why = f"{error.what}: {error.why}" if error.why else error.what
             outcome = Outcome(app, "damaged", why, {}, "", "", error.code)
+        except Exception as error:  # a bug that one version meets must not leave the others on trial
+            outcome = Outcome(app, "damaged", f"{type(error).__name__}: {error}"[:300], {}, "", "")
         if outcome is not None:
             outcomes.append(outcome)
     if outcomes or leftovers or _unfinished(where):

@@ -45,6 +45,7 @@ MAX_LATENCY = 1024  # characters of that line
 SLOTS = ("a", "b")
 PHASES = ("none", "trial", "probation")
 DEADLINE = 60.0  # seconds
+ROUNDING = 10.0  # seconds: the record keeps six digits of a deadline of up to a week
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -132,8 +133,12 @@ def effective(state: State, boot_id: str, now: float) -> str:
 
     The active slot, but on probation the pending one, until the deadline in the boot in which it began. After another
     boot it is the active one until `recover` has counted the try and started the deadline anew.
+
+    A clock that stands before the probation's begin is another boot's, too: where there is no /proc all boots have the
+    same id, and a deadline counted in months of uptime would outlast the restart.
     """
-    if state.phase == "probation" and state.boot == boot_id and now < state.until:
+    begun = state.until - state.deadline - ROUNDING
+    if state.phase == "probation" and state.boot == boot_id and begun <= now < state.until:
         return state.pending
     return state.active
 

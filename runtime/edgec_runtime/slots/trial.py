@@ -63,7 +63,10 @@ def trial(app: str, *, root: str | os.PathLike[str] | None = None) -> Outcome:
     if state.phase != "trial":
         return decided(where, app)
     with locks.writing(where):
-        held = locks.acquire(os.path.join(folder, "trial"), state.deadline + 2 * hooks.TIMEOUT)
+        try:
+            held = locks.acquire(os.path.join(folder, "trial"), state.deadline + 2 * hooks.TIMEOUT)
+        except FileNotFoundError:  # removed meanwhile
+            return decided(where, app)
         if held is None:
             raise locks.busy(where, f"{app!r} is on trial there")
         try:
