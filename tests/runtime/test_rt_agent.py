@@ -310,6 +310,12 @@ def test_a_bug_is_told_without_a_traceback(root, tmp_path, monkeypatch, capsys):
     assert oks(messages)[-1] == {} and capsys.readouterr().err == ""
 
 
+def test_an_answer_that_is_too_long_is_an_error_and_no_end(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(Server, "_status", lambda self, app: {"apps": ["x" * frames.MAX_BODY]})
+    code, messages, _ = answered(root, HELLO + request("status", app=None) + request("ping"), tmp_path)
+    assert code == 0 and errors(messages) == ["E951"] and oks(messages)[-1] == {}
+
+
 def test_a_host_that_says_nothing_is_given_up(root, tmp_path):
     """The lock of its transfer is free again then."""
     from edgec_runtime.agent.line import Line

@@ -22,7 +22,6 @@ PROTOCOL = 1
 PREAMBLE = b"\nedgec-agent\n"
 MAX_BODY = 1 << 20  # bytes
 MAX_REQUEST = 1 << 16  # bytes of a request: what is long goes as data
-MAX_ANSWER = MAX_BODY
 HEAD = 5  # bytes before the body
 JSON, DATA = b"J", b"D"
 

@@ -80,9 +80,13 @@ class Server:
 
     def _tell(self, answer: Answer) -> None:
         fields, file = answer if isinstance(answer, tuple) else (answer, None)
-        said = frames.message({"ok": fields})
-        if len(said) - frames.HEAD > frames.MAX_ANSWER:  # `message` would have raised; kept for a smaller limit
-            raise frames.FrameError("an answer is too long")
+        try:
+            said = frames.message({"ok": fields})
+        except frames.FrameError as error:  # it was done, but what hooks said of it, of many apps, is too much
+            if file is not None:
+                file.close()
+            wrong = UnsupportedError("the device's answer is too long", str(error), "ask for one app", code="E951")
+            said, file = frames.message({"error": wrong.as_dict()}), None
         self._line.send(said)
         if file is not None:
             with file:
