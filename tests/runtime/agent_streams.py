@@ -14,6 +14,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from edgec_runtime.agent import frames
@@ -178,6 +179,19 @@ MUTATIONS = [
     _flip, _cut, _insert, _length, _splice, _drop, _double, _swap, _field, _field, _field, _deep, _noise, _noise,
     _flood,
 ]  # fmt: skip
+
+
+def gone(process: int, wait: float = 30.0) -> bool:
+    """Whether a process that was killed has ended, or does so soon; one that nobody has waited for yet counts."""
+    end = time.monotonic() + wait
+    while time.monotonic() < end:
+        try:
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def honest(root: Path, allowed: set[str]) -> str:
