@@ -443,6 +443,25 @@ def test_a_lock_of_an_app_that_was_removed_meanwhile_locks_nothing(tmp_path):
         os.close(got[0])
 
 
+def test_two_threads_that_write_files_of_one_name_keep_them_apart(tmp_path):
+    """`proven` of two apps that one process loads: the first to end must not rename the other's half of a file."""
+    from edgec_runtime.slots import files
+
+    for name in ("stage", "one", "two"):
+        (tmp_path / name).mkdir()
+
+    def inner(file):
+        os.write(file, b"two")
+
+    def outer(file):
+        os.write(file, b"one")
+        files.place(str(tmp_path / "two" / "proven"), inner, str(tmp_path / "stage"))
+
+    files.place(str(tmp_path / "one" / "proven"), outer, str(tmp_path / "stage"))
+    assert [(tmp_path / name / "proven").read_text() for name in ("one", "two")] == ["one", "two"]
+    assert not list((tmp_path / "stage").iterdir())
+
+
 def test_a_slot_that_is_damaged_can_be_left_by_going_back(device, well):
     device.install(release(1))
     device.install(release(2, "Mul"))

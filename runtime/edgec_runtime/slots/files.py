@@ -27,9 +27,9 @@ def place(path: str, fill: Callable[[int], None], stage: str, mode: int = 0o444)
 
     The folder of `path` is not flushed: do that once, after several. On any error nothing is left behind.
     """
-    temporary = os.path.join(stage, f".{os.path.basename(path)}.{os.getpid()}{TEMPORARY}")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # of a process that died and whose id this one has now
+    # Not by the process id alone: threads share it, and so do containers that share this root.
+    own = f"{os.getpid()}-{os.urandom(8).hex()}"
+    temporary = os.path.join(stage, f".{os.path.basename(path)}.{own}{TEMPORARY}")
     file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
