@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from typing import Any
 
+from edgec_runtime import interpreter
 from edgec_runtime.cli import source
 from edgec_runtime.errors import UsageError
 
@@ -114,7 +114,7 @@ def _cold_start(options: argparse.Namespace) -> float:
         "print('done', flush=True)\n"
     )
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([interpreter.path(), "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline()
     seconds = time.perf_counter() - start

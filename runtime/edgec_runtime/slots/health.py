@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from edgec_runtime import interpreter
 from edgec_runtime.slots import contained
 
 SLOWER, SLACK = 3, 5000  # times; microseconds: a small model's time on a busy board
@@ -94,7 +95,7 @@ def _asked(root: str, app: str, slot: str, seconds: float) -> dict[str, Any]:
     """What the child says; how it ended, where it said nothing."""
     seconds = max(0.1, seconds)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    argv = [sys.executable, "-c", CHILD, root, app, slot, str(seconds)]
+    argv = [interpreter.path(), "-c", CHILD, root, app, slot, str(seconds)]
     try:
         ended = contained.run(argv, env=env, timeout=seconds, keep=MAX_OUTPUT, stderr=False)
     except OSError as error:

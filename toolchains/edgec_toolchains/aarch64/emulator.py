@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import tempfile
@@ -73,7 +74,7 @@ class Core:
         Bytecode is cached beside the sources, so a program's second run counts less than its first.
         """
         search = [*(os.fspath(path) for path in paths), str(GUEST), *(str(self.bed.wheel(name)) for name in wheels)]
-        program = self.bed.folder / "guest" / "usr" / "bin" / "python3.11"
+        program = self._interpreter
         given = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(search), **(env or {})}
         return self.run([program, *args], env=given, timeout=timeout, check=check)
 
@@ -102,13 +103,22 @@ class Core:
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
             report = Path(folder) / "counts"
             words = [os.fspath(arg) for arg in args]
+            again = Path(folder) / "python3"
+            again.write_text(self._python_again())
+            again.chmod(0o755)
             # fmt: off
             command = [
                 str(self.bed.emulator), "-L", str(self.bed.root(self.model.name)), "-cpu", self.model.qemu,
                 "-plugin", f"{self.bed.plugin},out={report}", "-U", "LD_LIBRARY_PATH", *words,
             ]
             # fmt: on
-            environment = {"PATH": "/usr/bin:/bin", "HOME": "/", "LC_ALL": "C.UTF-8", **(env or {})}
+            environment = {
+                "PATH": "/usr/bin:/bin",
+                "HOME": "/",
+                "LC_ALL": "C.UTF-8",
+                "EDGEC_PYTHON": str(again),
+                **(env or {}),
+            }  # fmt: skip
             environment["LD_LIBRARY_PATH"] = self.bed.libraries  # the emulator's own; the guest does not see it
             try:
                 done = subprocess.run(
@@ -125,6 +135,22 @@ class Core:
         if check and done.returncode:
             raise _failed(ran, self.model)
         return ran
+
+    @property
+    def _interpreter(self) -> Path:
+        return self.bed.folder / "guest" / "usr" / "bin" / "python3.11"
+
+    def _python_again(self) -> str:
+        """A script by which the guest's Python starts another one (`edgec_runtime.interpreter`); nothing counts there.
+
+        The kernel does not know aarch64 programs: a guest that starts its own interpreter's file would get ENOEXEC.
+        """
+        words = [
+            "exec", "/usr/bin/env", f"LD_LIBRARY_PATH={self.bed.libraries}", str(self.bed.emulator), "-L",
+            str(self.bed.root(self.model.name)), "-cpu", self.model.qemu, "-U", "LD_LIBRARY_PATH",
+            str(self._interpreter),
+        ]  # fmt: skip
+        return f'#!/bin/sh\n{shlex.join(words)} "$@"\n'
 
 
 def core(name: str, *, folder: Path | None = None) -> Core:

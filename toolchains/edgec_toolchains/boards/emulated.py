@@ -32,7 +32,8 @@ def shell(folder: Path, core: Core, busybox: Path, *, model: str, memory: int, p
     tools.mkdir(parents=True)
     _root(root, core, model, memory)
     start = [
-        "exec", "/usr/bin/env", f"LD_LIBRARY_PATH={core.bed.libraries}", str(core.bed.emulator), "-L", str(root),
+        "exec", "/usr/bin/env", f"LD_LIBRARY_PATH={core.bed.libraries}", f"EDGEC_PYTHON={tools / 'python3'}",
+        str(core.bed.emulator), "-L", str(root),
         "-cpu", core.model.qemu, "-U", "LD_LIBRARY_PATH",
     ]  # fmt: skip
     listed = subprocess.run(
