@@ -6,12 +6,12 @@ import click
 
 from edgec.cli.changing import change
 from edgec.cli.common import Output, options
-from edgec.cli.flash import app_option, on_option
+from edgec.cli.flash import app_there_option, on_option
 
 
 @click.command("confirm")
 @on_option
-@app_option
+@app_there_option
 @options
 def command(out: Output, names: list[str], app: str | None) -> None:
     """Keep what runs on DEVICE on probation."""

@@ -59,6 +59,9 @@ on_option = click.option(
 app_option = click.option(
     "--app", default=None, callback=app_name, metavar="NAME", help="Its name on the device [default: its own]."
 )
+app_there_option = click.option(
+    "--app", default=None, callback=app_name, metavar="NAME", help="Which app, where the device has several."
+)
 
 
 @click.command("flash")

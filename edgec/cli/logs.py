@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from edgec.cli.common import Output, options
-from edgec.cli.flash import app_option
+from edgec.cli.flash import app_there_option
 
 _HEAD = ("time", "boot", "up", "event", "version")
 
 
 @click.command("logs")
 @click.option("--on", "name", required=True, metavar="DEVICE", help="A device's name, or user@host.")
-@app_option
+@app_there_option
 @click.option("-n", "lines", type=click.IntRange(1, 10_000), default=30, show_default=True, help="The last so many.")
 @options
 def command(out: Output, name: str, app: str | None, lines: int) -> None:

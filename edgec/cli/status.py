@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.common import Output, options
-from edgec.cli.flash import app_option, on_option
+from edgec.cli.flash import app_there_option, on_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ ASKED = "E711"  # why an app went back: somebody asked for it
 
 @click.command("status")
 @on_option
-@app_option
+@app_there_option
 @options
 def command(out: Output, names: list[str], app: str | None) -> None:
     """Show what runs on DEVICE, what it could go back to, and what its last check said.

@@ -11,7 +11,7 @@ from rich.console import Console
 from edgec.errors import RolledBackError, UnreachableError, UnsupportedError, UsageError
 from edgec.flash.fleet import Attempt, Board, Outcome, Summary, flash_many
 from edgec.flash.fleet.boards import HaltedError
-from edgec.flash.fleet.command import exit_code
+from edgec.flash.fleet.command import exit_code, repeated
 from edgec.flash.fleet.show import Lines, Table, line
 
 
@@ -148,3 +148,10 @@ def test_a_halted_rollout_is_told_apart_from_a_boards_failure():
     with pytest.raises(ExceptionGroup) as raised:
         asyncio.run(flash_many(boards(1), one))
     assert raised.value.subgroup(HaltedError)
+
+
+def test_the_command_that_goes_on_is_the_same_rollout() -> None:
+    """It is another one under another name there, with another --canary, or without one of the devices."""
+    assert repeated("kws.edge", ["a", "b"], "left", "10%") == "edgec flash kws.edge --on a,b --app left --canary 10%"
+    many = [f"device-{n}" for n in range(100)]
+    assert repeated("kws.edge", many, None, None) == "edgec flash kws.edge --on …"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from edgec.flash.fleet import history as kept
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 GRAVEST = (7, 6, 5, 4, 3, 8, 9, 10, 2, 11)  # exit codes: of several, the first of these is edgec's own
 FIXES = 5  # different ones that are told
+LISTED = 80  # characters of devices' names in a command that is told
 SHOWN = 40  # rows of the table; of more devices, only those that don't have the bundle are listed
 
 
@@ -52,7 +54,7 @@ def flash_boards(
         bundle = kept.Bundle(package.identity, how.app or package.app, package.version)
         summary = _rolled_out(out, boards, flash_one, bundle, policy, go_on, title)
     tell(out, summary, {"app": how.app or package.app, "version": package.version, "identity": package.identity})
-    _next(out, summary, str(package.path), canary)
+    _next(out, summary, repeated(str(package.path), [target.name for target in targets], how.app, canary))
     click.get_current_context().exit(exit_code(summary))
 
 
@@ -128,18 +130,25 @@ def tell(out: Output, summary: Summary, bundle: dict[str, Any]) -> None:
 
 def _row(outcome: Outcome) -> list[object]:
     sent = _size(outcome.sent) if outcome.result else "–"
-    return [
-        outcome.board.name, outcome.board.kind or "–", outcome.state, sent, f"{outcome.seconds:.1f}", outcome.words,
-    ]  # fmt: skip
+    kind = outcome.board.kind
+    kind = PurePath(kind).stem if kind.endswith(".toml") else kind  # a path would fold the whole table
+    return [outcome.board.name, kind or "–", outcome.state, sent, f"{outcome.seconds:.1f}", outcome.words]
 
 
 def _size(size: int) -> str:
     return f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
 
 
-def _next(out: Output, summary: Summary, file: str, canary: str | None) -> None:
+def repeated(file: str, names: Sequence[str], app: str | None, canary: str | None) -> str:
+    """The command once more: what it takes to be the same rollout; devices are left out where they are many."""
+    on = ",".join(names)
+    flags = {"--app": app, "--canary": canary}
+    given = "".join(f" {flag} {value}" for flag, value in flags.items() if value)
+    return f"edgec flash {file} --on {on if len(on) <= LISTED else '…'}{given}"
+
+
+def _next(out: Output, summary: Summary, again: str) -> None:
     wrong = [o.board.name for o in summary.outcomes if o.state != OK]
-    again = f"edgec flash {file} --on …" + (f" --canary {canary}" if canary else "")
     if summary.state == kept.HALTED:
         out.next(f"edgec logs --on {wrong[0]}; then {again} --continue" if wrong else f"{again} --continue")
     elif summary.state == kept.WAITING:
