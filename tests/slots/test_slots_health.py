@@ -252,3 +252,14 @@ def test_a_process_that_floods_hangs_or_forks_away_is_contained():
     )
     with pytest.raises(OSError):
         contained.run(["/nonexistent"], timeout=1)
+
+
+def test_processes_that_load_a_version_leave_no_core_file():
+    code = (
+        "import resource; from edgec_runtime.slots import contained\n"
+        "hard = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)); contained.no_core()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    ended = contained.run([sys.executable, "-c", code], timeout=30)
+    assert ended.output == b"(0, 0)\n", ended

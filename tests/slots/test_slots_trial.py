@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 import edgec_runtime as rt
 from edgec_runtime.errors import MissingError, RolledBackError, TrustError, UsageError
-from edgec_runtime.slots import boot, collect, journal, locks, remove, status
+from edgec_runtime.slots import boot, collect, incoming, journal, locks, remove, status
 from edgec_runtime.slots.confirm import confirm
 from edgec_runtime.slots.recover import recover
 from edgec_runtime.slots.rollback import rollback
@@ -473,3 +474,28 @@ def test_a_slot_that_is_damaged_can_be_left_by_going_back(device, well):
     with pytest.raises(TrustError):
         rollback("tiny")
     assert device.install(release(2, "Mul")).result == "committed" and device.runs() == "2.0 Mul"
+
+
+def test_a_damaged_record_keeps_the_floor_of_its_versions(device, well):
+    device.install(release(4, floor=3))
+    path = device.root / "apps" / "tiny" / "state"
+    path.write_bytes(path.read_bytes().replace(b"floor 3", b"floor 0"))  # its checksum is wrong now
+    assert not remove.forgotten(device.where, "tiny")  # damaged is not removed
+    with pytest.raises(TrustError) as caught:
+        device.send(release(2, "Mul"))
+    assert caught.value.code == "E509"
+    assert device.install(release(5, "Mul")).result == "committed" and device.state().floor == 3
+
+
+def test_a_key_that_is_taken_away_while_members_come_in_ends_the_installation(device, well):
+    device.install(release(1))
+    kit = release(2, "Mul")
+    with incoming.begin(kit.envelope(), root=device.root) as come:
+        contents = {hashlib.sha256(data).hexdigest(): data for data in kit.files.values()}
+        for member in come.members:
+            come.append(member.sha256, member.have, contents[member.sha256][member.have :])
+        for pem in (device.root / "trust").glob("*.pem"):
+            pem.unlink()
+        with pytest.raises(TrustError) as caught:
+            come.commit()
+    assert caught.value.code == "E502" and device.state().pending == "-" and device.runs() == "1.0 Add"

@@ -29,6 +29,7 @@ def run(root: str, app: str, pieces: Iterator[bytes], size: int) -> tuple[dict[s
     """
     from tempfile import TemporaryFile
 
+    from edgec_runtime import interpreter
     from edgec_runtime.bundle import strictjson
     from edgec_runtime.slots import contained
 
@@ -42,7 +43,7 @@ def run(root: str, app: str, pieces: Iterator[bytes], size: int) -> tuple[dict[s
         inputs.seek(0)
         answer = TemporaryFile(dir=folder)  # noqa: SIM115 (who asked closes it)
         try:
-            command = [sys.executable, "-m", "edgec_runtime.agent.running", root, app]
+            command = [interpreter.path(), "-m", "edgec_runtime.agent.running", root, app]
             paths = os.pathsep.join(filter(None, sys.path))
             # In "/": `-m` puts the folder that it is started in, the user's home, before the standard library.
             env = {**os.environ, "PYTHONPATH": paths}
@@ -72,6 +73,9 @@ def _child(root: str, app: str) -> None:
 
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # engines print
+    from edgec_runtime.slots import contained
+
+    contained.no_core()
     try:
         from edgec_runtime import golden
         from edgec_runtime.bundle import tensors

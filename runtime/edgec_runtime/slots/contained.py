@@ -51,6 +51,14 @@ def died(number: int) -> str:
     return f"it died of {name}{meaning.get(number, '')}"
 
 
+def no_core() -> None:
+    """This process, and those that it starts, leave no core file: it would hold models, also those that are sealed."""
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def run(
     argv: Sequence[str],
     *,

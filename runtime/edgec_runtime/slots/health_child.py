@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     root, app, name, seconds = arguments
     end = time.monotonic() + float(seconds) + 5
     signal.alarm(_left(end))  # where nobody is left to kill this one
+    contained.no_core()
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb") as file:
         file.write(OOM_FIRST)
     try:

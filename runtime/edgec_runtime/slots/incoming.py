@@ -50,13 +50,13 @@ class Incoming:
     """
 
     def __init__(
-        self, where: str, name: str, envelope: bytes, signed: admission.Signed, entries: Any, held: int
+        self, where: str, name: str, envelope: bytes, signed: admission.Signed, entries: Any, trust: Trust, held: int
     ) -> None:
         self.name = name
         self.identity = signed.identity
         self.manifest = signed.manifest
         self.entries: list[Mapping[str, Any]] = entries
-        self._where, self._envelope, self._held = where, envelope, held
+        self._where, self._envelope, self._trust, self._held = where, envelope, trust, held
         self._stage = os.path.join(where, "stage")
         needed = admission.needed(signed.manifest, self.entries)
         self._ready = ready.encode(signed.identity, signed.signers, signed.manifest, self.entries, needed)
@@ -110,6 +110,8 @@ class Incoming:
         if not self.unchanged:
             self._hooks("post-verify")
         with locks.writing(self._where), locks.locked(self._where):
+            # Again: a transfer may take days, in which keys are replaced and things expire.
+            admission.signed(self._envelope, _trusted(self._trust, self._where), self._where)
             if self._place() != (self.slot, self.unchanged):
                 raise locks.busy(self._where, f"the app {self.name!r} was changed meanwhile")
             if self.unchanged:
@@ -196,6 +198,11 @@ def check_terms(confirm: str, deadline: float, tries: int = 3) -> None:
         )
 
 
+def _trusted(trust: Trust, where: str) -> Mapping[str, bytes]:
+    """The keys to trust now: the given ones, or those of the root."""
+    return load_trusted(None, root=where) if trust is None else load_trusted(trust)
+
+
 def begin(
     envelope: bytes, *, root: str | os.PathLike[str] | None = None, trust: Trust = None, app: str | None = None
 ) -> Incoming:
@@ -215,8 +222,7 @@ def begin(
         RolledBackError: a hook said no (E707).
     """
     where = root_.find(root)
-    trusted = load_trusted(None, root=where) if trust is None else load_trusted(trust)
-    signed = admission.signed(envelope, trusted, where)
+    signed = admission.signed(envelope, _trusted(trust, where), where)
     name = app if app is not None else signed.manifest["app"]["name"]
     state_.app_folder(where, name)
     entries = admission.usable(signed.manifest)
@@ -228,7 +234,7 @@ def begin(
         if held is None:
             raise locks.busy(where, "another transfer is under way")
         try:
-            incoming = Incoming(where, name, envelope, signed, entries, held)
+            incoming = Incoming(where, name, envelope, signed, entries, trust, held)
             incoming._hooks("pre-install")
         except BaseException:
             os.close(held)

@@ -7,7 +7,7 @@ import os
 import shutil
 
 from edgec_runtime import root as root_
-from edgec_runtime.errors import Error
+from edgec_runtime.errors import Error, UsageError
 from edgec_runtime.slots import collect, files, locks, states
 from edgec_runtime.slots import state as state_
 
@@ -56,7 +56,12 @@ def _remove(where: str, app: str, folder: str) -> None:
 
 def forgotten(where: str, app: str) -> bool:
     """Whether only the security floor is left of an app that was removed."""
-    state = states.read_or_new(where, app)
+    try:
+        state = state_.read(state_.app_folder(where, app), app)
+    except UsageError:
+        raise
+    except Error:
+        return False
     return bool(state.floor) and (state.active, state.pending, state.why) == ("-", "-", "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from edgec_runtime.errors import Error, UsageError
+from edgec_runtime.errors import Error, MissingError, UsageError
 from edgec_runtime.slots import files
 from edgec_runtime.slots import state as state_
 
@@ -18,13 +18,31 @@ def write(where: str, app: str, state: state_.State) -> None:
 
 
 def read_or_new(where: str, app: str) -> state_.State:
-    """The state of an app; an empty one where there is none, or it is damaged: installing again mends that."""
+    """The state of an app; an empty one where there is none, or it is damaged: installing again mends that.
+
+    A damaged record's security floor is that of the versions in its slots: damage must not open the way for old ones.
+    """
+    folder = state_.app_folder(where, app)
     try:
-        return state_.read(state_.app_folder(where, app), app)
+        return state_.read(folder, app)
+    except MissingError:
+        return state_.State()
     except UsageError:
         raise
     except Error:
-        return state_.State()
+        return state_.State(floor=max(_floor(os.path.join(folder, "slots", slot)) for slot in state_.SLOTS))
+
+
+def _floor(slot: str) -> int:
+    """The security floor that a slot's manifest sets; it was verified when it was installed."""
+    from edgec_runtime.bundle import dsse, layout, manifest
+
+    try:
+        with open(os.path.join(slot, "manifest.dsse"), "rb") as file:
+            envelope = dsse.parse_envelope(file.read(layout.MAX_ENVELOPE + 1))
+        return int(manifest.parse(envelope.payload)["app"].get("floor", 0))
+    except (OSError, Error):
+        return 0
 
 
 def forget_pending(state: state_.State, why: str, code: str) -> None:

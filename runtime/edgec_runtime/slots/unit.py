@@ -4,7 +4,6 @@ from __future__ import annotations
 
 SYSTEM, USER = "system", "user"
 NAME = "edgec-recover.service"
-TIMEOUT = 900  # seconds: some health checks, one after the other
 
 
 def text(kind: str, command: str, root: str) -> str:
@@ -26,7 +25,7 @@ def text(kind: str, command: str, root: str) -> str:
             "Type=oneshot",
             f"Environment={_quoted(f'EDGEC_ROOT={root}')}",
             f"ExecStart={_quoted(command).replace('$', '$$')} recover",
-            f"TimeoutStartSec={TIMEOUT}",
+            "TimeoutStartSec=infinity",  # each trial has a deadline of its own
             "",
             "[Install]",
             f"WantedBy={'multi-user.target' if system else 'default.target'}",
