@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgec.cli.common import Output, options, size
+from edgec.cli.flashing import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +145,7 @@ def _one(out: Output, package: Package, target: Target, how: Options) -> None:
     from edgec.flash.device import flash_one
 
     out.line(f"{package.app} {package.version} → {target.name}", "bold")
-    with _Progress(out) as progress:
+    with Progress(out) as progress:
         try:
             done = asyncio.run(flash_one(target, package, how, tell=progress.tell))
         except RolledBackError as error:
@@ -234,47 +235,3 @@ def _image(
         out.line("note: nothing runs 'edgec-rt recover' at its boot; 'edgec devices setup' installs the unit", "yellow")
     out.result(done.as_dict())
     out.next("edgec status --on USER@HOST (once it has booted)")
-
-
-class _Progress:
-    """One device's steps on a terminal's standard error: what it does, bytes of the transfer, how fast."""
-
-    def __init__(self, out: Output) -> None:
-        from rich.console import Console
-
-        self._console = Console(stderr=True)
-        self._shown = self._console.is_terminal and not out.silent
-        self._bars: Any = None
-        self._task: Any = None
-        self._sending = False
-
-    def __enter__(self) -> _Progress:
-        if self._shown:
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
-            self._bars = Progress(
-                *columns, TextColumn("{task.fields[bytes]}", markup=False), TimeElapsedColumn(),
-                console=self._console, transient=True,
-            )  # fmt: skip
-            self._bars.start()
-            self._task = self._bars.add_task("connecting", total=None, bytes="")
-        return self
-
-    def tell(self, step: str, done: int, total: int) -> None:
-        """Show a step."""
-        if self._bars is not None:
-            text = ""
-            if total:
-                filled = round(24 * done / total)
-                text = f"{'━' * filled}{'╌' * (24 - filled)} {size(done)} of {size(total)}"
-            self._bars.update(self._task, description=step, bytes=text)
-
-    def stop(self) -> None:
-        """Take it away."""
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()

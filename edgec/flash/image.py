@@ -110,7 +110,7 @@ def write(
         if held is None:
             raise locks.busy(root, "something else is being written into this image")
     try:
-        coming = _Image(root, app or package.app, package.envelope, signed, entries, held)
+        coming = _Image(root, app or package.app, package.envelope, signed, entries, None, held)
     except BaseException:
         os.close(held)
         raise
