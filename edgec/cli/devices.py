@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgec.cli.common import Output, options
+from edgec.cli.common import Output, now, options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -299,8 +298,3 @@ def _trusts(done: SetUp) -> str:
 
 def _runs(installed: Any) -> str:
     return f"{installed['engine']} {installed['version']}" if installed else "–"
-
-
-def now() -> str:
-    """This moment, as the inventory writes it."""
-    return datetime.now(UTC).replace(microsecond=0).isoformat()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edgec.cli.common import Output, options
-from edgec.cli.devices import now
+from edgec.cli.common import Output, now, options
 
 EMULATED = "It is emulated: answers and power cuts are as on a real board; no speed can be read from it."
 
