@@ -97,9 +97,9 @@ class Package:
 
         async with self._encoders:
             try:
-                return await asyncio.to_thread(delta.encode, before, bytes(new))
-            except (PatchError, AssertionError, MemoryError):
-                return None  # a patch that does not prove itself is not sent; the member is, whole
+                return await asyncio.to_thread(delta.encode, before, bytes(new), most=int(WORTH * len(new)))
+            except (delta.TooLargeError, PatchError, AssertionError, MemoryError):
+                return None  # what is no gain, or does not prove itself, is not sent; the member is, whole
 
     def remember(self, wanted: Sequence[Member]) -> None:
         """Keep what a device has now, for the next delta."""

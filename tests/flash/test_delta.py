@@ -227,3 +227,17 @@ def test_few_changes_in_weights_that_do_not_repeat(places):
     new[rng.choice(len(new), places, replace=False)] += 1
     patch = delta.encode(old.tobytes(), new.tobytes())
     assert len(patch) < 100 + 4 * places
+
+
+def test_what_has_nothing_in_common_is_given_up_before_it_is_compressed():
+    old, new = (np.random.default_rng(seed).integers(-90, 90, 1_200_000, dtype=np.int8).tobytes() for seed in (1, 2))
+    with pytest.raises(delta.TooLargeError):
+        delta.encode(old, new, most=int(0.7 * len(new)))
+
+
+def test_what_is_worth_it_is_the_same_patch_with_a_limit():
+    rng = np.random.default_rng(3)
+    old = rng.integers(-90, 90, 1_200_000, dtype=np.int8)
+    new = old + (rng.random(len(old)) < 0.3).astype(np.int8)
+    pair = old.tobytes(), new.tobytes()
+    assert delta.encode(*pair, most=int(0.7 * len(new))) == delta.encode(*pair)

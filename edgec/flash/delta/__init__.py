@@ -21,14 +21,22 @@ from edgec_runtime import delta as format_
 _DICTIONARY = 1 << 20  # what the device's decoder must hold
 _KINDS = {width: kind for kind, width in format_.WIDTHS.items() if kind != format_.HALVES}
 _SAMPLE = 1 << 18  # bytes that choose among the tunings where there are many more
+_PIECES, _CAUTION = 64, 0.85  # of a sample that estimates a stream's size; what a mixture may be off by
 _WORTH = 4096  # bytes from which on trying more than one tuning saves more than a few
 _TUNINGS = tuple(t for t in product((0, 1, 3), (0, 2), (0, 2)) if t[0] + t[1] <= 4)  # lc, lp, pb: see the xz manual
 
 
-def encode(old: bytes, new: bytes) -> bytes:
+class TooLargeError(ValueError):
+    """A patch that would be larger than is wanted."""
+
+
+def encode(old: bytes, new: bytes, *, most: int | None = None) -> bytes:
     """A patch from `old` to `new`. It is proven: what it makes is compared with `new` before it is given out.
 
     Any two files: ONNX and TFLite models are aligned by their tensors' names, others by equal content.
+
+    Raises TooLargeError where a sample says that the patch will have more than `most` bytes: compressing what has
+    nothing in common takes longer than sending it.
     """
     orders = [len(old), len(new)]
     terms, fresh = bytearray(), bytearray()
@@ -47,6 +55,8 @@ def encode(old: bytes, new: bytes) -> bytes:
                 a, b = piece.old + begin, piece.new + begin
                 found = subtract(new[b : b + length], old[a : a + length], piece.width)
                 terms += halved(found) if piece.halves else found
+    if most is not None and _estimate(terms) + _estimate(fresh) > most:
+        raise TooLargeError
     patch = assemble(_varints(orders), bytes(terms), bytes(fresh))
     _prove(patch, old, new)
     return patch
@@ -57,6 +67,15 @@ def assemble(*streams: bytes) -> bytes:
     coded = [_compressed(data) for data in streams]
     heads = b"".join(bytes([coding]) + len(data).to_bytes(4, "little") for coding, data in coded)
     return format_.MAGIC + heads + b"".join(data for _, data in coded)
+
+
+def _estimate(data: bytes | bytearray) -> float:
+    """About how many bytes a stream takes, from pieces all over it, and rather too few; 0 for short ones."""
+    if len(data) <= 2 * _SAMPLE:
+        return 0.0
+    step = len(data) // _PIECES
+    sample = b"".join(data[n * step : n * step + _SAMPLE // _PIECES] for n in range(_PIECES))
+    return _CAUTION * len(data) * len(lzma.compress(sample, preset=6)) / len(sample)
 
 
 def _kind(piece: Piece) -> int:
@@ -110,4 +129,4 @@ def _prove(patch: bytes, old: bytes, new: bytes) -> None:
     assert made == new, "a patch must make the file that it was made for"
 
 
-__all__ = ["encode"]
+__all__ = ["TooLargeError", "encode"]

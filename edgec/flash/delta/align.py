@@ -129,7 +129,8 @@ def _split(old: bytes, new: bytes, piece: Piece, width: int) -> Iterator[Piece]:
     """Copies where nothing changed for long, additions or new bytes elsewhere; borders lie between elements."""
     a = np.frombuffer(old, np.uint8, piece.length, piece.old)
     b = np.frombuffer(new, np.uint8, piece.length, piece.new)
-    changed = np.unique(np.flatnonzero(a != b) // width)
+    places = np.flatnonzero(a != b) // width
+    changed = places[np.diff(places, prepend=-1) > 0]  # each once; sorted they are, so no `unique`, which hashes
     if not len(changed):
         yield piece
         return
