@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from edgec_runtime.errors import BadInputError, TrustError, UnsupportedError, UsageError
 from edgec_runtime.slots import files, health, incoming, locks, part, store
+from edgec_runtime.slots.rollback import rollback
 from edgec_runtime.slots.trial import trial
-from edgec_runtime.trust.store import Trusted, key_id
+from edgec_runtime.trust.store import Trusted, key_id, to_pem
 from tests.runtime.conftest import private_key, public_raw
 from tests.slots.conftest import MODEL, Device, release
 
@@ -369,3 +370,27 @@ def test_whatever_is_sent_what_is_acknowledged_is_what_was_signed(tmp_path_facto
 def test_health_is_not_asked_before_the_acknowledgement(device, monkeypatch):
     monkeypatch.setattr(health, "check", lambda *_, **__: pytest.fail("asked"))
     device.send(release(1))
+
+
+def test_what_is_signed_anew_is_there_already(device, well):
+    """Its identity is the manifest's: it must not take the slot of the version that one can go back to."""
+    device.install(release(1))
+    device.install(release(2, "Mul"))
+    again, raw = release(2, "Mul"), public_raw(private_key(7))
+    again.keys = [*again.keys, private_key(7)]
+    (device.root / "trust" / f"{key_id(raw)}.pem").write_bytes(to_pem(raw))
+    with begin(device, again) as come:
+        assert come.unchanged and all(member.have == member.size for member in come.members)
+        come.commit()
+    assert device.state().phase == "none" and device.runs() == "2.0 Mul"
+    assert rollback("tiny").version == "1.0"
+
+
+@pytest.mark.parametrize("name", ["ready.json", "manifest.dsse"])
+def test_a_damaged_slot_is_not_there_already(device, well, name):
+    device.install(release(1))
+    path = device.root / "apps" / "tiny" / "slots" / "a" / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    with begin(device, release(1)) as come:
+        assert not come.unchanged
+    assert device.install(release(1)).result == "committed" and device.runs() == "1.0 Add"

@@ -157,7 +157,7 @@ class Incoming:
         admission.not_older(self.name, self.manifest, state, self._where)
         active = os.path.join(folder, "slots", state.active)
         held_already = state.phase == "none" and state.active in state_.SLOTS
-        return state.inactive(), held_already and ready.same(active, self._envelope, self._ready)
+        return state.inactive(), held_already and ready.same(active, self.identity, state.ready, self._ready)
 
     def _write(self, confirm: str, deadline: float, tries: int) -> None:
         """The slot's files, then the state that puts them on trial."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgec_runtime.errors import TrustError
+from edgec_runtime.errors import Error, TrustError
 from edgec_runtime.slots import files
 from edgec_runtime.slots.active import READY_FORMAT
 
@@ -38,16 +39,27 @@ def encode(
     return json.dumps(record, separators=(",", ":")).encode()
 
 
-def same(folder: str, envelope: bytes, ready: bytes) -> bool:
-    """True if a slot's folder holds exactly this: then there is nothing to do."""
-    for name, data in ((ENVELOPE, envelope), (READY, ready)):
-        try:
-            with open(os.path.join(folder, name), "rb") as file:
-                if file.read(len(data) + 1) != data:
-                    return False
-        except OSError:
-            return False
-    return True
+def same(folder: str, identity: str, crc: str, ready: bytes) -> bool:
+    """True if a slot's folder holds this version, as this machine uses it: then there is nothing to do.
+
+    Who signed it may differ: a version that is signed anew must not push out the one that could be gone back to.
+
+    Args:
+        folder, identity: the slot's folder, and the version's identity.
+        crc: of the slot's ready record, as the app's state has it.
+        ready: what the version's ready record would be.
+    """
+    try:
+        with open(os.path.join(folder, READY), "rb") as file:
+            data = file.read()
+        manifest(folder, identity)
+        return f"{binascii.crc32(data):08x}" == crc and _unsigned(data) == _unsigned(ready)
+    except (OSError, ValueError, Error):
+        return False
+
+
+def _unsigned(ready: bytes) -> dict[str, Any]:
+    return {**json.loads(ready), "signers": []}
 
 
 def write(folder: str, envelope: bytes, ready: bytes, stage: str) -> None:
