@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -22,15 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import record, zoo
+from benchmarks import board_user, record, zoo
 from edgec.devices import Address
-from edgec.devices.setup import Key, setup
+from edgec.devices.setup import setup
 from edgec_toolchains.boards import Link, LocalBoard, prepare
 
 RATE = 1_000_000  # bytes a second
@@ -53,7 +51,7 @@ def main() -> None:
     parser.add_argument("--engine", default="litert")
     parser.add_argument("--alone", action="store_true", help="with real-time priority (root)")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="edgec-link-") as name, _user(Path(name)):
+    with tempfile.TemporaryDirectory(prefix="edgec-link-") as name, board_user.user(Path(name)):
         folder = Path(name)
         real = (zoo.ZOO / CASE / "model.onnx").is_file()
         made = [(_recalibrated if real else _synthetic)(folder, n) for n in (1, 2)]
@@ -78,11 +76,11 @@ def measure(folder: Path, bundles: list[Path], repeat: int, engine: str) -> dict
     server = prepare(Path(os.environ.get("EDGEC_BOARDS") or Path(__file__).parents[1] / "build" / "boards"))
     where = folder / "board"
     with LocalBoard(server, where, environment={"EDGEC_ROOT": f"{where}/home/edgec"}) as board:
-        _reach(folder, board, board.port)
-        asyncio.run(setup(Address.parse("pi"), key=_key(), engine=engine))
+        board_user.reach(folder, {"pi": (board, board.port)})
+        asyncio.run(setup(Address.parse("pi"), key=board_user.key(), engine=engine))
         link = Link(board.port, bytes_per_second=RATE)
         try:
-            _reach(folder, board, link.port)
+            board_user.reach(folder, {"pi": (board, link.port)})
             runs = [_round(board, bundles) for _ in range(repeat + 1)][1:]  # the first one warms the caches
         finally:
             link.close()
@@ -167,35 +165,6 @@ def _synthetic(folder: Path, number: int) -> Path:
         sequence=number,
     )  # fmt: skip
     return path
-
-
-@contextlib.contextmanager
-def _user(folder: Path) -> Iterator[None]:
-    """A user of edgec with nothing yet."""
-    before = dict(os.environ)
-    (folder / "home" / ".ssh").mkdir(parents=True)
-    own = {name: str(folder / name.lower()) for name in ("CONFIG", "ROOT", "CACHE")}
-    os.environ.update({"HOME": str(folder / "home"), **{f"EDGEC_{name}": path for name, path in own.items()}})
-    os.environ.pop("SSH_AUTH_SOCK", None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def _key() -> Key:
-    from edgec.bundle import keys
-    from edgec_runtime.trust import store
-
-    own = next(key for key in keys.list_keys() if key.name == keys.DEVELOPMENT)
-    raw = store.parse_pem(own.public.read_bytes(), str(own.public))
-    return Key(store.key_id(raw), store.to_pem(raw).decode())
-
-
-def _reach(folder: Path, board: LocalBoard, port: int) -> None:
-    (folder / "home" / ".ssh" / "config").write_text(board.config("pi", port))
-    (folder / "home" / ".ssh" / "known_hosts").write_text(board.known_host(port))
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record, zoo
+from benchmarks import board_user, record, zoo
 from edgec.devices import Address
 from edgec.devices.setup import Key, setup
 from edgec.flash import plan
@@ -41,44 +41,29 @@ def main() -> None:
     parser.add_argument("--boards", type=int, default=20)
     parser.add_argument("--engine", default="litert")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="edgec-many-") as folder, _user(Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="edgec-many-") as folder, board_user.user(Path(folder)):
         figures = measure(Path(folder), given.boards, given.engine)
     for name, value in figures.items():
         print(f"{name:24} {value}")
     print(record.save("flash_many", figures, engine=given.engine, boards=given.boards, link_bytes_per_second=RATE))
 
 
-@contextlib.contextmanager
-def _user(folder: Path) -> Iterator[None]:
-    """A user of edgec with nothing yet."""
-    before = dict(os.environ)
-    (folder / "home" / ".ssh").mkdir(parents=True)
-    os.environ.update(
-        {"HOME": str(folder / "home"), "EDGEC_CONFIG": f"{folder}/config", "EDGEC_ROOT": f"{folder}/root"}
-    )
-    os.environ.pop("SSH_AUTH_SOCK", None)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def measure(folder: Path, count: int, engine: str) -> dict[str, Any]:
     bundle = zoo.compiled(CASE, "int8", folder)
     server = prepare(Path(os.environ.get("EDGEC_BOARDS") or Path(__file__).parents[1] / "build" / "boards"))
-    key = _key()
+    key = board_user.key()
     with contextlib.ExitStack() as stack:
         boards: list[LocalBoard] = []
         for n in range(count):
             where = folder / f"board-{n}"
             made = LocalBoard(server, where, environment={"EDGEC_ROOT": f"{where}/home/edgec"})
             boards.append(stack.enter_context(made))
-        _reach(folder, [(board, board.port) for board in boards])
+        board_user.reach(folder, {f"pi-{n}": (board, board.port) for n, board in enumerate(boards)})
         asyncio.run(_set_up(count, key, engine))
         links = [Link(board.port, bytes_per_second=RATE) for board in boards]
         stack.callback(lambda: [link.close() for link in links])
-        _reach(folder, [(board, link.port) for board, link in zip(boards, links, strict=True)])
+        pairs = zip(boards, links, strict=True)
+        board_user.reach(folder, {f"pi-{n}": (board, link.port) for n, (board, link) in enumerate(pairs)})
         fleet = [Board(f"pi-{n}", "host", Target(f"pi-{n}", Address.parse(f"pi-{n}"))) for n in range(count)]
         alone = [_flashed(bundle, boards, fleet[n : n + 1]) for n in range(min(ALONE, count))]
         together = _flashed(bundle, boards, fleet)
@@ -119,15 +104,6 @@ async def _flash(bundle: Path, fleet: Sequence[Board]) -> list[Outcome]:
         )
 
 
-def _key() -> Key:
-    from edgec.bundle import keys
-    from edgec_runtime.trust import store
-
-    own = next(key for key in keys.list_keys() if key.name == keys.DEVELOPMENT)
-    raw = store.parse_pem(own.public.read_bytes(), str(own.public))
-    return Key(store.key_id(raw), store.to_pem(raw).decode())
-
-
 async def _set_up(count: int, key: Key, engine: str) -> None:
     room = asyncio.Semaphore(2)
 
@@ -136,12 +112,6 @@ async def _set_up(count: int, key: Key, engine: str) -> None:
             await setup(Address.parse(f"pi-{n}"), key=key, engine=engine)
 
     await asyncio.gather(*(one(n) for n in range(count)))
-
-
-def _reach(folder: Path, boards: Sequence[tuple[LocalBoard, int]]) -> None:
-    ssh = folder / "home" / ".ssh"
-    (ssh / "config").write_text("".join(board.config(f"pi-{n}", port) for n, (board, port) in enumerate(boards)))
-    (ssh / "known_hosts").write_text("".join(board.known_host(port) for board, port in boards))
 
 
 if __name__ == "__main__":

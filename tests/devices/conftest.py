@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from edgec.errors import Error
 from edgec_toolchains.boards import LocalBoard, Server, prepare
 from edgec_toolchains.boards.server import VARIABLE
+from tests.devices import wheels
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,3 +69,22 @@ def board(running: LocalBoard, user: User) -> LocalBoard:
     user.config(running.config("pi"))
     user.known(running.known_host())
     return running
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real device wheel with LiteRT, made of what is installed here."""
+    found = wheels.real(tmp_path_factory.mktemp("real"))
+    if found is None:
+        pytest.skip("ai-edge-litert is not installed")
+    return found
+
+
+@pytest.fixture
+def device(server: Server, user: User, tmp_path: Path) -> Iterator[LocalBoard]:
+    """A bare board of its own for each test."""
+    folder = tmp_path / "board"
+    with LocalBoard(server, folder, environment={"EDGEC_ROOT": f"{folder}/home/edgec"}) as started:
+        user.config(started.config("pi"))
+        user.known(started.known_host())
+        yield started

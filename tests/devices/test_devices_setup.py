@@ -20,24 +20,6 @@ from tests.devices import wheels
 KEY = Key("0" * 64, "pem")
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    found = wheels.real(tmp_path_factory.mktemp("real"))
-    if found is None:
-        pytest.skip("ai-edge-litert is not installed")
-    return found
-
-
-@pytest.fixture
-def device(server, user, tmp_path):
-    """A bare board of its own for each test."""
-    folder = tmp_path / "board"
-    with LocalBoard(server, folder, environment={"EDGEC_ROOT": f"{folder}/home/edgec"}) as started:
-        user.config(started.config("pi"))
-        user.known(started.known_host())
-        yield started
-
-
 def put(wheel, **more):
     return asyncio.run(setup(Address.parse("pi"), **{"key": KEY, "wheel": wheel, **more}))[1]
 

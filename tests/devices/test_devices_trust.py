@@ -14,28 +14,9 @@ from edgec.devices import Address, setup
 from edgec.errors import TrustError, UnreachableError
 from edgec.trust import chain
 from edgec_runtime.trust import rotate, store
-from edgec_toolchains.boards import LocalBoard
 from tests.command import edgec
-from tests.devices import wheels
 
 NEVER = "2099-01-01T00:00:00Z"
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory):
-    found = wheels.real(tmp_path_factory.mktemp("real"))
-    if found is None:
-        pytest.skip("ai-edge-litert is not installed")
-    return found
-
-
-@pytest.fixture
-def device(server, user, tmp_path):
-    folder = tmp_path / "board"
-    with LocalBoard(server, folder, environment={"EDGEC_ROOT": f"{folder}/home/edgec"}) as started:
-        user.config(started.config("pi"))
-        user.known(started.known_host())
-        yield started
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from edgec_runtime.errors import Error
 from edgec_toolchains import crashlab
 from tests.flash.crash_device import Boot, Device, in_process, wrong
 from tests.flash.crash_mutations import MUTATIONS
-from tests.flash.crash_scenarios import SCENARIOS, Scenario, is_clean
+from tests.flash.crash_programs import is_clean
+from tests.flash.crash_scenarios import SCENARIOS, Scenario
 
 DEPTHS: dict[str, dict[str, int]] = {
     "few": {"subsets": 1, "alone": 0}, "all": {"subsets": 3}, "child": {"subsets": 0, "alone": 0},

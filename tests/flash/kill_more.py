@@ -19,7 +19,7 @@ from edgec_runtime.errors import Error
 from edgec_runtime.slots import files
 from edgec_toolchains.crashlab import mounts
 from tests.flash.crash_device import Boot, Device, in_process, wrong
-from tests.flash.crash_scenarios import is_clean, left_on_trial, version, with_versions
+from tests.flash.crash_programs import is_clean, left_on_trial, version, with_versions
 from tests.flash.kill_faults import Luck
 
 TRIES = 3

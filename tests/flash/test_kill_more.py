@@ -19,8 +19,9 @@ from edgec_runtime.slots import collect, health
 from edgec_runtime.trust import rotate
 from edgec_toolchains.crashlab import obstacle
 from tests.flash.crash_device import Boot, Device, bundle, in_process, wrong
+from tests.flash.crash_programs import version, with_versions
 from tests.flash.crash_run import in_a_process
-from tests.flash.crash_scenarios import root_metadata, rooted, version, with_versions
+from tests.flash.crash_trust import root_metadata, rooted
 
 OBSTACLE = obstacle()
 needs_mounts = pytest.mark.skipif(bool(OBSTACLE), reason=f"crash laboratory: {OBSTACLE}")
